@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bench import profile, publish, table, verdict
-from bench.course import StandstillError
 from bench.figures import figures
 from bench.machine import busy_cores, machine
-from bench.place import Place
 from bench.postgres import installed, keycloak_on_postgres
 from bench.program import measure, profiles, warm
 from bench.rivals import CEIL, REDPANDA, Rivals, built
+from bench.samples import StandstillError
 from bench.scaleout import three_of_one
+from bench.services import Services
 from bench.sizes import Sizes
 from bench.stubbed import Service
 from bench.weight import measure as weigh
@@ -80,7 +80,7 @@ def _results(sizes: Sizes, *, check: bool) -> dict[str, Any]:
     }
     publish.say("starting the sandbox")
     with Sandbox(SandboxOptions(keycloak_java_options=JAVA_OPTIONS)) as sandbox:
-        results["databases"]["H2"] = _measured(_place(sandbox), sizes, rivals)
+        results["databases"]["H2"] = _measured(_services_of(sandbox), sizes, rivals)
         publish.keep(results)  # what follows takes long, and may fail
         sandbox.keycloak.stop()
         if sizes.postgres and installed():
@@ -124,22 +124,22 @@ def _named(rivals: Rivals) -> list[str]:
     return [f"the bare client in {rivals.bare_client}", *connect]
 
 
-def _place(sandbox: Sandbox) -> Place:
+def _services_of(sandbox: Sandbox) -> Services:
     administrator = RealmAdministrator.of(sandbox)
-    return Place(sandbox, sandbox.keycloak_url, sandbox.keycloak.pid or 0, administrator)
+    return Services(sandbox, sandbox.keycloak_url, sandbox.keycloak.pid or 0, administrator)
 
 
-def _measured(place: Place, sizes: Sizes, rivals: Rivals) -> dict[str, object]:
-    found = measure(place, sizes, rivals, publish.say)
+def _measured(services: Services, sizes: Sizes, rivals: Rivals) -> dict[str, object]:
+    found = measure(services, sizes, rivals, publish.say)
     return {**found, "figures": figures(found["runs"])}
 
 
 def _profile(sizes: Sizes) -> int:
     publish.say("starting the sandbox")
     with Sandbox(SandboxOptions(keycloak_java_options=JAVA_OPTIONS)) as sandbox:
-        place = _place(sandbox)
-        warm(place, sizes, publish.say)
-        found = profiles(place, sizes, publish.say)
+        services = _services_of(sandbox)
+        warm(services, sizes, publish.say)
+        found = profiles(services, sizes, publish.say)
     print(profile.table(table.named(found)))
     return 0 if found else 1
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.crowd import MAPPING, events
+from bench.users import MAPPING, events
 
 ROOT = Path(__file__).parents[1]
 _PART = 10_000

@@ -7,14 +7,14 @@ from subprocess import TimeoutExpired
 from kafka.errors import KafkaError
 
 from bench import proof, rivals
-from bench.course import Course, StandstillError, cpu_ms_per_user, follow, steady_rate
-from bench.crowd import USERNAME_MAPPING, Person
 from bench.machine import usage
-from bench.place import Ground, Place
 from bench.profile import Sampler
 from bench.rivals import REDPANDA as CONNECT
 from bench.rivals import Rivals, connecting
+from bench.samples import Samples, StandstillError, cpu_ms_per_user, follow, steady_rate
+from bench.services import Ground, Services
 from bench.sidecar import mode, running
+from bench.users import USERNAME_MAPPING, Person
 from bench.wire import WireError
 from keycloak_bridge.sandbox import SandboxError
 
@@ -59,59 +59,59 @@ def settings_of(contender: str) -> dict[str, str]:
 
 
 def compete(
-    place: Place, contender: str, people: Sequence[Person], number: int, built: Rivals
+    services: Services, contender: str, people: Sequence[Person], number: int, built: Rivals
 ) -> Run:
     """Bring all of `people` in by one contender, and look whether they are there.
 
     They must be mapped as the contender maps them.
     """
     try:
-        with place.ground(burst=contender == BURST) as ground:
-            course, extra = _brought(ground, contender, people, built)
+        with services.ground(burst=contender == BURST) as ground:
+            samples, extra = _brought(ground, contender, people, built)
             wrong = proof.problem(ground, people)
     except (WireError, StandstillError, SandboxError, KafkaError, OSError, TimeoutExpired) as error:
         # a process that is gone, or a service that does not answer, fails this run and not those after it
         words = str(error).splitlines() or [type(error).__name__]
         return Run(contender, number, len(people), words[0])
-    return _run(contender, number, len(people), course, extra, wrong)
+    return _run(contender, number, len(people), samples, extra, wrong)
 
 
 def _brought(
     ground: Ground, contender: str, people: Sequence[Person], built: Rivals
-) -> tuple[Course, dict[str, float]]:
+) -> tuple[Samples, dict[str, float]]:
     if contender == BARE:
         return _bare(ground, people, built)
     ground.publish([(person.key, person.value) for person in people])
     if contender == REDPANDA:
         with connecting(built, ground) as (pid, sent):
-            return follow(sent, len(people), _services(ground.place) | {"contender": pid}), {}
+            return follow(sent, len(people), _pids(ground.services) | {"contender": pid}), {}
     return _bridge(ground, people, settings_of(contender)), {}
 
 
 def _bare(
     ground: Ground, people: Sequence[Person], built: Rivals
-) -> tuple[Course, dict[str, float]]:
-    pids = _services(ground.place)
+) -> tuple[Samples, dict[str, float]]:
+    pids = _pids(ground.services)
     before = {name: usage(pid).cpu_s for name, pid in pids.items()}
     posted = rivals.post(built, ground, people)
     # no look at other processes while it runs, so that the yardstick is not slowed down by being measured
     used = {name: 1000 * (usage(pid).cpu_s - before[name]) for name, pid in pids.items()}
-    course = Course(list(posted.at_s), list(range(1, len(people) + 1)))
+    samples = Samples(list(posted.at_s), list(range(1, len(people) + 1)))
     cpu_ms = used | {"contender": 1000 * posted.cpu_s}
-    return course, {name: value / len(people) for name, value in cpu_ms.items()}
+    return samples, {name: value / len(people) for name, value in cpu_ms.items()}
 
 
-def _bridge(ground: Ground, people: Sequence[Person], settings: Mapping[str, str]) -> Course:
+def _bridge(ground: Ground, people: Sequence[Person], settings: Mapping[str, str]) -> Samples:
     with ground.tally("results") as results, running(ground, settings) as pid:
-        return follow(results, len(people), _services(ground.place) | {"contender": pid})
+        return follow(results, len(people), _pids(ground.services) | {"contender": pid})
 
 
-def profiled(place: Place, contender: str, people: Sequence[Person]) -> dict[str, float]:
+def profiled(services: Services, contender: str, people: Sequence[Person]) -> dict[str, float]:
     """Return the shares of the packages in the bridge's CPU while it brings all of `people` in.
 
     Raises SandboxError if py-spy cannot look.
     """
-    with place.ground(burst=contender == BURST) as ground:
+    with services.ground(burst=contender == BURST) as ground:
         ground.publish([(person.key, person.value) for person in people])
         sampler = Sampler(ground, contender)
         with (
@@ -124,21 +124,21 @@ def profiled(place: Place, contender: str, people: Sequence[Person]) -> dict[str
         return sampler.shares()
 
 
-def _services(place: Place) -> dict[str, int]:
-    return {"keycloak": place.keycloak_pid, "kafka": place.kafka_pid}
+def _pids(services: Services) -> dict[str, int]:
+    return {"keycloak": services.keycloak_pid, "kafka": services.kafka_pid}
 
 
 def _run(
     contender: str,
     number: int,
     total: int,
-    course: Course,
+    samples: Samples,
     cpu_ms: dict[str, float],
     wrong: str | None,
 ) -> Run:
-    at_s, users = course.at_s, course.users
+    at_s, users = samples.at_s, samples.users
     sampled = {
-        name: cpu_ms_per_user(at_s, users, cpu_s, total) for name, cpu_s in course.cpu_s.items()
+        name: cpu_ms_per_user(at_s, users, cpu_s, total) for name, cpu_s in samples.cpu_s.items()
     }
     return Run(
         contender,
@@ -147,12 +147,12 @@ def _run(
         wrong,
         rate=round(steady_rate(at_s, users, total), 1),
         cpu_ms={name: round(value, 4) for name, value in (sampled | cpu_ms).items()},
-        peak_mb=round(course.peak_mb, 1),
-        curve=_thinned(course),
+        peak_mb=round(samples.peak_mb, 1),
+        curve=_thinned(samples),
     )
 
 
-def _thinned(course: Course) -> list[tuple[float, int]]:
-    step = max(1, len(course.at_s) // _POINTS)
-    chosen = [*range(0, len(course.at_s), step), len(course.at_s) - 1]
-    return [(round(course.at_s[at], 3), course.users[at]) for at in dict.fromkeys(chosen)]
+def _thinned(samples: Samples) -> list[tuple[float, int]]:
+    step = max(1, len(samples.at_s) // _POINTS)
+    chosen = [*range(0, len(samples.at_s), step), len(samples.at_s) - 1]
+    return [(round(samples.at_s[at], 3), samples.users[at]) for at in dict.fromkeys(chosen)]

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
-from bench import course
-from bench.course import StandstillError, follow
-from bench.crowd import Person, crowd
-from bench.place import Ground, Place
+from bench import samples
+from bench.samples import StandstillError, follow
+from bench.services import Ground, Services
 from bench.sidecar import mode, running
+from bench.users import Person, make_people
 from bench.wire import Line, prepared_get, prepared_post
 
 _PAUSE_S = (0.02, 0.06)
@@ -21,13 +21,13 @@ _FIRST = 20
 """Events before the first that counts: the bridge gets its token and opens its connections."""
 
 
-def latency(place: Place, count: int) -> dict[str, object]:
+def latency(services: Services, count: int) -> dict[str, object]:
     """Return the times in milliseconds, both ways in turn, each until a GET that runs beside it finds the user."""
-    people = crowd("latency", 2 * (count + _FIRST))
+    people = make_people("latency", 2 * (count + _FIRST))
     bridged, bare = people[::2], people[1::2]
     settings = {"INVITE_MODE": "none", **mode("auto")}
     with (
-        place.ground(burst=True) as ground,
+        services.ground(burst=True) as ground,
         ground.producer() as producer,
         ground.tally("results") as results,
         running(ground, settings),
@@ -55,7 +55,7 @@ def summary(times: dict[str, list[float]]) -> dict[str, object]:
     """Return median and 99th percentile of both ways, and what the bridge adds."""
     figures: dict[str, object] = {}
     for name, share in (("p50", 0.5), ("p99", 0.99)):
-        bridge, bare = (course.percentile(times[way], share) for way in ("bridge", "bare"))
+        bridge, bare = (samples.percentile(times[way], share) for way in ("bridge", "bare"))
         figures[name] = {
             "bridge_ms": round(bridge, 2),
             "bare_ms": round(bare, 2),

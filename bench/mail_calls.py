@@ -9,11 +9,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-from bench.crowd import crowd
 from bench.machine import machine, usage
-from bench.mails import AT_ONCE, figure, mail_requests, mailing_place, set_up_mails, waiting
-from bench.place import Ground, Place
+from bench.mails import AT_ONCE, figure, mail_requests, mailing_services, set_up_mails, waiting
+from bench.services import Ground, Services
 from bench.smtp_sink import SmtpSink
+from bench.users import make_people
 from bench.wire import Line, post_all, prepared_get, prepared_put
 from keycloak_bridge.domain.events import INVITATION_ATTRIBUTE
 
@@ -28,10 +28,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--warm", type=int, default=3000, help="before that (default: 3000)")
     options = parser.parse_args(arguments)
     found: dict[str, list[float]] = {}
-    with mailing_place() as (place, sink):
+    with mailing_services() as (services, sink):
         for number in range(options.rounds + 1):  # the first warms Keycloak up, and does not count
             users = options.users if number else options.warm
-            costs = _costs(place, sink, number, users)
+            costs = _costs(services, sink, number, users)
             told = ", ".join(f"{call} {ms:.2f}" for call, ms in costs.items())
             print(f"round {number}: {told}", file=sys.stderr, flush=True)
             for call, ms in costs.items() if number else ():
@@ -41,10 +41,10 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _costs(place: Place, sink: SmtpSink, number: int, users: int) -> dict[str, float]:
-    with place.ground() as ground:
+def _costs(services: Services, sink: SmtpSink, number: int, users: int) -> dict[str, float]:
+    with services.ground() as ground:
         set_up_mails(ground, sink)
-        ids = list(waiting(ground, crowd(f"calls{number}n", users)).values())
+        ids = list(waiting(ground, make_people(f"calls{number}n", users)).values())
         token, url = ground.token(), ground.users_url
         gets = [prepared_get(f"{url}/{user_id}", token) for user_id in ids]
         credentials = [prepared_get(f"{url}/{user_id}/credentials", token) for user_id in ids]
@@ -56,9 +56,9 @@ def _costs(place: Place, sink: SmtpSink, number: int, users: int) -> dict[str, f
         }
         costs = {}
         for call, (requests, expect) in calls.items():
-            before = usage(place.keycloak_pid).cpu_s
+            before = usage(services.keycloak_pid).cpu_s
             post_all(url, requests, connections=AT_ONCE, expect=expect)
-            costs[call] = 1000 * (usage(place.keycloak_pid).cpu_s - before) / users
+            costs[call] = 1000 * (usage(services.keycloak_pid).cpu_s - before) / users
         return costs
 
 

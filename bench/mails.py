@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from bench import course
-from bench.course import follow
-from bench.crowd import Person, crowd
+from bench import samples
 from bench.machine import machine, usage
-from bench.place import Ground, Place
+from bench.samples import follow
+from bench.services import Ground, Services
 from bench.sidecar import running
 from bench.smtp_sink import SmtpSink, smtp_sink
+from bench.users import Person, make_people
 from bench.wire import post_all, prepared_post, prepared_put
 from keycloak_bridge.domain.events import INVITATION_ATTRIBUTE, Invitation
 from keycloak_bridge.domain.users import InvitationTerms
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     found: dict[str, list[dict[str, float]]] = {}
-    with mailing_place(options.smtp_ms / 1000) as (place, sink):
+    with mailing_services(options.smtp_ms / 1000) as (services, sink):
         for number in range(options.rounds + 1):  # the first warms Keycloak up, and does not count
             names = [BARE, BRIDGE, UNRECORDED][:: 1 if number % 2 else -1]
             for name in names:
                 mails = options.mails if number else options.warm
-                run = _run(place, sink, name, crowd(f"mail{number}n", mails))
+                run = _run(services, sink, name, make_people(f"mail{number}n", mails))
                 print(f"round {number}, {name}: {_told(run)}", file=sys.stderr, flush=True)
                 if run["twice"] or run["lost"]:
                     return 1
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def mailing_place(takes_s: float = 0.0) -> Iterator[tuple[Place, SmtpSink]]:
+def mailing_services(takes_s: float = 0.0) -> Iterator[tuple[Services, SmtpSink]]:
     """Lend services, and a mail server that takes each mail after `takes_s`."""
     with (
         terminable(),
@@ -77,29 +77,31 @@ def mailing_place(takes_s: float = 0.0) -> Iterator[tuple[Place, SmtpSink]]:
     ):
         administrator = RealmAdministrator.of(sandbox)
         keycloak_pid = sandbox.keycloak.pid or 0
-        yield Place(sandbox, sandbox.keycloak_url, keycloak_pid, administrator), sink
+        yield Services(sandbox, sandbox.keycloak_url, keycloak_pid, administrator), sink
 
 
 def set_up_mails(ground: Ground, sink: SmtpSink, *, recorded: bool = True) -> None:
     """Have the realm send its mails to `sink`, and record them or not."""
     server = {"host": "127.0.0.1", "port": str(sink.port), "from": "bench@acme.example"}
     settings = {"smtpServer": server, "adminEventsEnabled": recorded}
-    ground.place.administrator.call("PUT", f"/{ground.realm.name}", json=settings)
+    ground.services.administrator.call("PUT", f"/{ground.realm.name}", json=settings)
 
 
-def _run(place: Place, sink: SmtpSink, name: str, people: Sequence[Person]) -> dict[str, float]:
-    with place.ground() as ground:
+def _run(
+    services: Services, sink: SmtpSink, name: str, people: Sequence[Person]
+) -> dict[str, float]:
+    with services.ground() as ground:
         set_up_mails(ground, sink, recorded=name != UNRECORDED)
         ids = waiting(ground, people)
         sink.clear()
-        pids = {"keycloak": place.keycloak_pid, "kafka": place.kafka_pid}
+        pids = {"keycloak": services.keycloak_pid, "kafka": services.kafka_pid}
         before = {process: usage(pid).cpu_s for process, pid in pids.items()}
         own = _bare(ground, ids) if name == BARE else _bridge(ground, people, ids, sink.count)
         used = {process: usage(pid).cpu_s - before[process] for process, pid in pids.items()}
         at_s = list(sink.arrived_s)
         cpu_ms = {process: 1000 * used_s / len(people) for process, used_s in used.items()}
         return {
-            "rate": course.steady_rate(at_s, range(1, len(at_s) + 1), len(at_s)),
+            "rate": samples.steady_rate(at_s, range(1, len(at_s) + 1), len(at_s)),
             "twice": sum(count - 1 for count in sink.recipients.values()),
             "lost": len(people) - len(sink.recipients),
             "client": 1000 * own / len(people),
@@ -117,7 +119,7 @@ def waiting(ground: Ground, people: Sequence[Person]) -> dict[str, str]:
         bodies.append(json.dumps(user | {"attributes": attributes}).encode())
     post_all(ground.users_url, [prepared_post(ground.users_url, token, body) for body in bodies])
     ids: dict[str, str] = {}
-    while page := ground.place.administrator.call(
+    while page := ground.services.administrator.call(
         "GET", f"/{ground.realm.name}/users?first={len(ids)}&max={_PAGE}"
     ):
         ids |= {user["username"]: user["id"] for user in page}

@@ -23,7 +23,6 @@ import click
 
 from bench.filling import fill, index
 from bench.machine import busy_cores, machine
-from bench.place import Ground, Place
 from bench.postgres import PostgresServer, installed, sandbox_on_postgres
 from bench.publish import ROOT, renew, say
 from bench.scale import (
@@ -35,6 +34,7 @@ from bench.scale import (
     created,
     mapping_text,
 )
+from bench.services import Ground, Services
 from keycloak_bridge.sandbox import SandboxError
 
 BEGIN, END = "<!-- plans:begin -->\n", "<!-- plans:end -->\n"
@@ -71,10 +71,12 @@ def population(file: Path, size: int, users: int) -> None:
             lines.write(json.dumps(body).encode() + b"\n")
 
 
-def run(place: Place, database: PostgresServer, sizes: Sequence[int], users: int) -> Iterator[Took]:
+def run(
+    services: Services, database: PostgresServer, sizes: Sequence[int], users: int
+) -> Iterator[Took]:
     """Yield what each command took at each size, in each layout."""
-    realm, filled = bridge_realm(place), 0
-    ground = Ground(place, realm, "plans")
+    realm, filled = bridge_realm(services), 0
+    ground = Ground(services, realm, "plans")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for size in sizes:
@@ -165,9 +167,9 @@ def main() -> int:
         return 2
     about = {**machine(), "busy_cores": busy_cores()}
     try:
-        with sandbox_on_postgres(JAVA_OPTIONS) as (place, database):
+        with sandbox_on_postgres(JAVA_OPTIONS) as (services, database):
             sizes = sorted(map(int, chosen.sizes.split(",")))
-            found = list(run(place, database, sizes, chosen.users))
+            found = list(run(services, database, sizes, chosen.users))
     except SandboxError as error:
         say(str(error))
         return 1

@@ -12,8 +12,8 @@ from http import HTTPStatus
 from pathlib import Path
 from threading import Event
 
-from bench.place import Place
 from bench.publish import say
+from bench.services import Services
 from keycloak_bridge.sandbox import Sandbox, SandboxError, SandboxOptions
 from keycloak_bridge.sandbox.detached import terminable
 from keycloak_bridge.sandbox.distribution import (
@@ -54,30 +54,30 @@ def installed() -> bool:
 
 
 @contextlib.contextmanager
-def keycloak_on_postgres(sandbox: Sandbox, java_options: Sequence[str]) -> Iterator[Place]:
-    """Lend a place whose Keycloak stands on a fresh PostgreSQL; Kafka and mail are the sandbox's."""
-    with place_on_postgres(sandbox, java_options) as (place, _):
-        yield place
+def keycloak_on_postgres(sandbox: Sandbox, java_options: Sequence[str]) -> Iterator[Services]:
+    """Lend services whose Keycloak stands on a fresh PostgreSQL; Kafka and mail are the sandbox's."""
+    with services_on_postgres(sandbox, java_options) as (services, _):
+        yield services
 
 
 @contextlib.contextmanager
 def sandbox_on_postgres(
     java_options: Sequence[str],
-) -> Iterator[tuple[Place, "PostgresServer"]]:
-    """Lend a place with its database, in a sandbox of its own; raises SandboxError."""
+) -> Iterator[tuple[Services, "PostgresServer"]]:
+    """Lend services with their database, in a sandbox of its own; raises SandboxError."""
     options = SandboxOptions(keycloak_java_options=tuple(java_options))
     with terminable(), Sandbox(options) as sandbox:
         sandbox.keycloak.stop()
         say("starting Keycloak on PostgreSQL")
-        with place_on_postgres(sandbox, java_options) as found:
+        with services_on_postgres(sandbox, java_options) as found:
             yield found
 
 
 @contextlib.contextmanager
-def place_on_postgres(
+def services_on_postgres(
     sandbox: Sandbox, java_options: Sequence[str]
-) -> Iterator[tuple[Place, "PostgresServer"]]:
-    """Lend the same place with its database."""
+) -> Iterator[tuple[Services, "PostgresServer"]]:
+    """Lend the same services with their database."""
     with tempfile.TemporaryDirectory(prefix="keycloak-bridge-bench-") as scratch:
         folder = Path(scratch)
         folder.chmod(0o755)
@@ -92,8 +92,8 @@ def place_on_postgres(
                 keycloak.url, ADMIN_USERNAME, keycloak.admin_password
             )
             pid = keycloak.pid or 0
-            place = Place(sandbox, keycloak.url, pid, administrator, database.tidy)
-            yield place, database
+            services = Services(sandbox, keycloak.url, pid, administrator, database.tidy)
+            yield services, database
         finally:
             keycloak.stop()
             database.stop()

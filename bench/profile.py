@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bench.place import Ground
+from bench.services import Ground
 from keycloak_bridge.sandbox import SandboxError
 from keycloak_bridge.sandbox.processes import ManagedProcess, child_environment
 
@@ -68,7 +68,7 @@ class Sampler:
 
     def __init__(self, ground: Ground, name: str) -> None:
         self._file = RESULTS / f"profile-{name}.txt"
-        log = ground.place.sandbox.run_dir / f"py-spy-{ground.suffix}.log"
+        log = ground.services.sandbox.run_dir / f"py-spy-{ground.suffix}.log"
         self._process = ManagedProcess("py-spy", log)
 
     def start(self, pid: int) -> None:

@@ -4,8 +4,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from bench.crowd import Person
-from bench.place import Ground
+from bench.services import Ground
+from bench.users import Person
 
 _SAMPLE = 100
 _FIELDS = ("username", "email", "firstName", "lastName", "enabled")

@@ -15,8 +15,8 @@ from typing import Any
 
 import requests
 
-from bench.crowd import Person
-from bench.place import Ground
+from bench.services import Ground
+from bench.users import Person
 from bench.wire import Posted, WireError, post_all, prepared_post
 from keycloak_bridge.domain.events import USER_CREATED
 from keycloak_bridge.sandbox.distribution import cache_dir
@@ -81,7 +81,7 @@ def post(rivals: Rivals, ground: Ground, people: Sequence[Person]) -> Posted:
             ground.users_url,
             [prepared_post(ground.users_url, token, person.body) for person in people],
         )
-    bodies = ground.place.sandbox.run_dir / f"bodies-{ground.suffix}.ndjson"
+    bodies = ground.services.sandbox.run_dir / f"bodies-{ground.suffix}.ndjson"
     bodies.write_bytes(b"\n".join(person.body for person in people))
     command = [str(rivals.programs[CEIL]), "-url", ground.users_url, "-bodies", str(bodies)]
     done = subprocess.run(  # noqa: S603
@@ -101,13 +101,13 @@ def post(rivals: Rivals, ground: Ground, people: Sequence[Person]) -> Posted:
 @contextlib.contextmanager
 def connecting(rivals: Rivals, ground: Ground) -> Iterator[tuple[int, Callable[[], int]]]:
     """Run Redpanda Connect meanwhile; lend its process id, and a call that tells how many users it created."""
-    run_dir = ground.place.sandbox.run_dir
+    run_dir = ground.services.sandbox.run_dir
     schema = run_dir / "redpanda-connect.schema.json"
     schema.write_text(json.dumps(event_schema()), encoding="utf-8")
     port = loopback_port(0, "Redpanda Connect")
     process = ManagedProcess("Redpanda Connect", run_dir / f"connect-{ground.suffix}.log")
     chosen = {
-        "BENCH_BOOTSTRAP": ground.place.bootstrap_servers,
+        "BENCH_BOOTSTRAP": ground.services.bootstrap_servers,
         "BENCH_TOPIC": ground.topic("events"),
         "BENCH_GROUP": f"bench-{ground.suffix}",
         "BENCH_SCHEMA": str(schema),

@@ -27,9 +27,9 @@ import click
 from bench.filling import email, fill, index, user_id
 from bench.inprocess import InProcessBridge, settle
 from bench.machine import busy_cores, family_cpu_s, machine, usage
-from bench.place import Place
-from bench.postgres import PostgresServer, installed, place_on_postgres, sandbox_on_postgres
+from bench.postgres import PostgresServer, installed, sandbox_on_postgres, services_on_postgres
 from bench.publish import ROOT, renew, say
+from bench.services import Services
 from keycloak_bridge.app.connections import keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.ops.clock import SystemClock
@@ -168,7 +168,7 @@ Act = Callable[[], None]
 class Bench:
     """A realm of one size with a bridge for each way to write to it."""
 
-    place: Place
+    services: Services
     database: PostgresServer
     realm: FreshRealm
     numbers: Numbers
@@ -178,8 +178,8 @@ class Bench:
         """Have the server do everything often enough to be as fast as it gets."""
         bridge = self._bridge(USERNAME)
         with ThreadPoolExecutor(_WRITERS) as pool:
-            crowd = (created(self.numbers.new()) for _ in range(_WARM_CREATED))
-            settle(list(pool.map(lambda one: bridge.begin(*one), crowd)))
+            make_people = (created(self.numbers.new()) for _ in range(_WARM_CREATED))
+            settle(list(pool.map(lambda one: bridge.begin(*one), make_people)))
         for layout in LAYOUTS:
             for one in self.measurements(layout, events, limit_s):
                 while not one.is_done():
@@ -244,21 +244,21 @@ class Bench:
             return bridge
 
         def batch() -> Act:
-            crowd, bridge = [created(new()) for _ in range(50)], batches()
-            return lambda: settle([bridge.begin(*one) for one in crowd])
+            make_people, bridge = [created(new()) for _ in range(50)], batches()
+            return lambda: settle([bridge.begin(*one) for one in make_people])
 
         yield "created, in batches", batch, 50
 
     def cpu_s(self) -> tuple[float, float]:
         """Return the CPU that Keycloak and PostgreSQL have used so far."""
-        return usage(self.place.keycloak_pid).cpu_s, family_cpu_s(self.database.pid or 0)
+        return usage(self.services.keycloak_pid).cpu_s, family_cpu_s(self.database.pid or 0)
 
     def _bridge(self, layout: str, burst: str = "off", deleted: str = "disable") -> InProcessBridge:
         known = interpretation(deleted, is_username=layout == USERNAME)
         settings = replace(
             known.settings,
             keycloak=KeycloakSettings(
-                url=self.place.keycloak_url,
+                url=self.services.keycloak_url,
                 realm=self.realm.name,
                 client_id=self.realm.client_id,
                 client_secret=Secret(self.realm.client_secret),
@@ -359,18 +359,18 @@ def benches(sizes: Sequence[int], events: int, limit_s: float) -> Iterator[list[
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(sandbox_on_postgres(JAVA_OPTIONS))
         others = [
-            stack.enter_context(place_on_postgres(first[0].sandbox, JAVA_OPTIONS))
+            stack.enter_context(services_on_postgres(first[0].sandbox, JAVA_OPTIONS))
             for _ in wanted[1:]
         ]
 
-        def bench(place: Place, database: PostgresServer, size: int, *, again: bool) -> Bench:
-            warm = bridge_realm(place)
+        def bench(services: Services, database: PostgresServer, size: int, *, again: bool) -> Bench:
+            warm = bridge_realm(services)
             fill(database, warm.name, 1, _WARM_USERS)
-            Bench(place, database, warm, Numbers(0, _WARM_USERS)).warm_up(events, limit_s)
-            place.administrator.delete(warm.name, _DELETE_S)  # its users would count in a search
-            realm = bridge_realm(place)
+            Bench(services, database, warm, Numbers(0, _WARM_USERS)).warm_up(events, limit_s)
+            services.administrator.delete(warm.name, _DELETE_S)  # its users would count in a search
+            realm = bridge_realm(services)
             fill(database, realm.name, 1, size)
-            return Bench(place, database, realm, Numbers(0, size), again=again)
+            return Bench(services, database, realm, Numbers(0, size), again=again)
 
         say("warming up and filling; some minutes")
         with ThreadPoolExecutor(len(wanted)) as pool:
@@ -405,11 +405,11 @@ def run(realms: Sequence[Bench], events: int, limit_s: float) -> Iterator[Measur
                 yield found
 
 
-def bridge_realm(place: Place) -> FreshRealm:
+def bridge_realm(services: Services) -> FreshRealm:
     """Create a realm like the shipped one whose bridge may write batches."""
     name = f"scale-{time.monotonic_ns()}"
-    realm = create_realm(place.sandbox, place.administrator, name)
-    AdminRealmTools(place.administrator, name).grant(realm.client_id, "manage-realm")
+    realm = create_realm(services.sandbox, services.administrator, name)
+    AdminRealmTools(services.administrator, name).grant(realm.client_id, "manage-realm")
     return realm
 
 

@@ -26,11 +26,11 @@ import click
 import requests
 from kafka import KafkaConsumer, TopicPartition
 
-from bench.course import FROM, TO, StandstillError, follow, level, moment, steady_rate
 from bench.figures import spread
 from bench.goals import SIDECARS
 from bench.machine import machine
 from bench.publish import LATEST, ROOT, renew
+from bench.samples import FROM, TO, StandstillError, follow, level, moment, steady_rate
 from bench.stubbed import (
     Service,
     create_topics,
@@ -101,11 +101,11 @@ def measure(ground: Ground, number: int, workers: int, sidecars: int, events: in
             others = {"kafka": ground.kafka.pid, "stub": ground.stub.pid}
             all_pids = pids | {name: pid for name, pid in others.items() if pid is not None}
             with _calling(ground.stub) as calls_ms:
-                course = follow(done, total, all_pids)
-        rate = steady_rate(course.at_s, course.users, total)
+                samples = follow(done, total, all_pids)
+        rate = steady_rate(samples.at_s, samples.users, total)
         used = {
-            name: cores_used(course.at_s, course.users, cpu_s, total)
-            for name, cpu_s in course.cpu_s.items()
+            name: cores_used(samples.at_s, samples.users, cpu_s, total)
+            for name, cpu_s in samples.cpu_s.items()
         }
         problem = _problem(ground, f"results-{suffix}", total)
         return Run(number, workers, sidecars, rate, used, statistics.median(calls_ms), problem)

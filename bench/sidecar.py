@@ -5,8 +5,8 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 
-from bench.crowd import MAPPING
-from bench.place import Ground
+from bench.services import Ground
+from bench.users import MAPPING
 from keycloak_bridge.sandbox.processes import ManagedProcess
 
 _PREFIX = "KEYCLOAK_BRIDGE_"
@@ -21,7 +21,7 @@ def mode(name: str) -> dict[str, str]:
 @contextlib.contextmanager
 def running(ground: Ground, settings: Mapping[str, str]) -> Iterator[int]:
     """Run the bridge meanwhile, with all of its settings at their defaults but these; lend its process id."""
-    log = ground.place.sandbox.run_dir / f"bridge-{ground.suffix}.log"
+    log = ground.services.sandbox.run_dir / f"bridge-{ground.suffix}.log"
     process = ManagedProcess("The bridge", log)
     outside = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
     chosen = {f"{_PREFIX}{name}": value for name, value in settings.items()}

@@ -14,7 +14,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
-from bench.crowd import events
+from bench.users import events
 from keycloak_bridge.sandbox.distribution import Distribution, cache_dir
 from keycloak_bridge.sandbox.options import silent
 from keycloak_bridge.sandbox.services import KafkaBroker

@@ -25,11 +25,11 @@ import click
 import requests
 import urllib3
 
-from bench.crowd import crowd
 from bench.figures import spread
 from bench.machine import machine
 from bench.publish import ROOT, renew
 from bench.stubbed import stub
+from bench.users import make_people
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.keycloak.calls import Call
 from keycloak_bridge.keycloak.http import KeycloakConnection, KeycloakHttp
@@ -105,7 +105,7 @@ TRANSPORTS = (
 
 def measure(url: str, rounds: int, calls: int) -> dict[str, list[float]]:
     """Return for each transport the CPU of an exchange in microseconds, by rounds; the first round does not count."""
-    users: list[Any] = [person.representation for person in crowd("transport", _USERS)]
+    users: list[Any] = [person.representation for person in make_people("transport", _USERS)]
     posts = {one.name: one.opened(url, _TIMEOUT_S) for one in TRANSPORTS}
     found: dict[str, list[float]] = {name: [] for name in posts}
     for number in range(rounds + 1):

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import click
 
-from bench.course import cpu_ms_per_user, follow
 from bench.figures import spread
+from bench.samples import cpu_ms_per_user, follow
 from bench.stubbed import (
     ROOT,
     Service,
@@ -65,11 +65,11 @@ def cost(
             ends(broker.address, f"results-{suffix}", _PARTITIONS) as done,
             running(settings, folder) as (bridge,),
         ):
-            course = follow(done, events, {"contender": bridge.pid})
+            samples = follow(done, events, {"contender": bridge.pid})
     finally:
         delete(broker.address, suffix)
-    used_s = course.cpu_s["contender"]
-    return Cost(cpu_ms_per_user(course.at_s, course.users, used_s, events), course.peak_mb)
+    used_s = samples.cpu_s["contender"]
+    return Cost(cpu_ms_per_user(samples.at_s, samples.users, used_s, events), samples.peak_mb)
 
 
 def table(found: Mapping[str, Sequence[Pair]]) -> str:

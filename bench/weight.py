@@ -14,8 +14,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bench.course import StandstillError
 from bench.machine import usage
+from bench.samples import StandstillError
 from bench.stubbed import (
     PREFIX,
     create_topics,

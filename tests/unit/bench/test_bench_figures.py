@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import course, verdict
+from bench import samples, verdict
 from bench.figures import figures
 
 
@@ -30,7 +30,7 @@ def test_a_steady_course_has_its_own_rate(rate: float, step_s: float, start_s: f
     moments = [start_s + number * step_s for number in range(int(total / rate / step_s) + 2)]
     users = [round(rate * (at_s - start_s)) for at_s in moments]
 
-    assert pytest.approx(rate, rel=0.02) == course.steady_rate(moments, users, total)
+    assert pytest.approx(rate, rel=0.02) == samples.steady_rate(moments, users, total)
 
 
 def test_start_and_end_do_not_count() -> None:
@@ -38,14 +38,14 @@ def test_start_and_end_do_not_count() -> None:
     moments = [0.0, 100.0, 110.0, 300.0]
     users = [0, 200, 800, 1000]
 
-    assert pytest.approx(60.0) == course.steady_rate(moments, users, 1000)
+    assert pytest.approx(60.0) == samples.steady_rate(moments, users, 1000)
 
 
 def test_cpu_is_that_of_the_steady_part() -> None:
     """What a process used before 20 and after 80 percent of the users is left out."""
     moments, users, cpu_s = [0.0, 1.0, 3.0, 4.0], [0, 200, 800, 1000], [0.0, 5.0, 5.6, 9.0]
 
-    assert pytest.approx(1.0) == course.cpu_ms_per_user(moments, users, cpu_s, 1000)
+    assert pytest.approx(1.0) == samples.cpu_ms_per_user(moments, users, cpu_s, 1000)
 
 
 def test_ratios_are_taken_within_a_round() -> None:
@@ -75,7 +75,7 @@ def test_a_failed_run_counts_for_nothing_and_shows() -> None:
 )
 def test_percentiles(share: float, expected: float) -> None:
     """The value at that share of the ordered values, the last one at most."""
-    assert expected == course.percentile([float(one) for one in range(100, 0, -1)], share)
+    assert expected == samples.percentile([float(one) for one in range(100, 0, -1)], share)
 
 
 def ratios(**of_bare: float) -> dict[str, object]:

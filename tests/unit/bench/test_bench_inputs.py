@@ -5,20 +5,20 @@ import pytest
 
 from bench import rivals
 from bench.contenders import BY_USERNAME, contenders, settings_of
-from bench.crowd import USERNAME_MAPPING, crowd, events
 from bench.sizes import Sizes
+from bench.users import USERNAME_MAPPING, events, make_people
 from bench.wire import prepared_post, whole_body
 from keycloak_bridge.domain.events import BOOKKEEPING_ATTRIBUTES, event_id_in
 
 
 def test_people_are_their_own() -> None:
-    """No two of a crowd, or of two crowds, share an id, a username or an address; the same tag is the same crowd."""
-    people = [*crowd("a", 2100), *crowd("b", 10)]
+    """No two people of a run, or of two runs, share an id, a username or an address; the same tag gives the same people."""
+    people = [*make_people("a", 2100), *make_people("b", 10)]
     usernames = {one.representation["username"] for one in people}
     addresses = {one.representation["email"] for one in people}
 
     assert (len(people),) * 3 == (len(usernames), len(addresses), len({one.key for one in people}))
-    assert crowd("a", 5) == people[:5]
+    assert make_people("a", 5) == people[:5]
 
 
 def test_events_have_the_size_that_is_told() -> None:
@@ -30,7 +30,7 @@ def test_events_have_the_size_that_is_told() -> None:
 
 def test_the_bare_client_sends_what_the_bridge_would() -> None:
     """The body holds the mapped fields, the attributes, and the bridge's own two of bookkeeping; no mark of a mail."""
-    (person,) = crowd("a", 1)
+    (person,) = make_people("a", 1)
     body = json.loads(person.body)
 
     assert json.loads(person.value)["id"] == event_id_in(body["attributes"]["bridgeEventId"][0])
@@ -99,7 +99,7 @@ def test_without_go_the_bare_client_is_the_one_in_python(monkeypatch: pytest.Mon
 
 def test_people_by_username_are_found_by_it_alone() -> None:
     """Each has the id as its username, and as the mark of the bridge; the bridge of that contender maps so too."""
-    (person,) = crowd("a", 1, USERNAME_MAPPING)
+    (person,) = make_people("a", 1, USERNAME_MAPPING)
     user = person.representation
 
     assert person.key.decode() == user["username"]

@@ -33,9 +33,9 @@ def _bench(monkeypatch: pytest.MonkeyPatch, *, again: bool = False) -> tuple[Ben
         )
     monkeypatch.setattr(scale, "keycloak_admin", lambda _, clock: realm.admin(clock))
     own = SimpleNamespace(keycloak_url="http://x", keycloak_pid=os.getpid(), pid=os.getpid())
-    place: Any = own
+    services: Any = own
     known = FreshRealm("acme", "bridge", "x")
-    return Bench(place, cast("Any", own), known, Numbers(0, USERS), again=again), realm
+    return Bench(services, cast("Any", own), known, Numbers(0, USERS), again=again), realm
 
 
 @pytest.mark.parametrize(("layout", "created"), [("attribute", 2), ("username", 1)])

@@ -8,9 +8,9 @@ import pytest
 
 from bench import program
 from bench.contenders import Run
-from bench.crowd import crowd
 from bench.machine import Usage
 from bench.sizes import Sizes
+from bench.users import make_people
 from bench.warming import batch_due, is_steady, next_portion
 from bench.wire import Posted
 
@@ -86,8 +86,8 @@ class Ground:
 
     users_url = "http://127.0.0.1/users"
 
-    def __init__(self, place: "Warmed") -> None:
-        self.place = place
+    def __init__(self, services: "Warmed") -> None:
+        self.services = services
 
     def token(self) -> str:
         """Return a token."""
@@ -122,21 +122,21 @@ def test_the_warm_up_ends_when_keycloak_is_steady(
     monkeypatch: pytest.MonkeyPatch, tidy: Callable[[], None] | None, stayed: list[bool]
 ) -> None:
     """It tells the CPU of each portion and the runs in batches; its first realm stays where the database is tidied."""
-    place: Any = Warmed(tidy)
+    services: Any = Warmed(tidy)
 
     def post_all(_: str, requests: Sequence[bytes]) -> Posted:
-        place.portions += 1
+        services.portions += 1
         return Posted([1.0] * len(requests), 0.0)
 
     monkeypatch.setattr(program, "post_all", post_all)
-    monkeypatch.setattr(program, "usage", lambda _: Usage(place.used(), 0.0, 0.0))
+    monkeypatch.setattr(program, "usage", lambda _: Usage(services.used(), 0.0, 0.0))
     monkeypatch.setattr(program, "compete", lambda _, name, people, *__: Run(name, 0, len(people)))
-    monkeypatch.setattr(program, "crowd", lambda _, count: crowd("w", 1) * count)
+    monkeypatch.setattr(program, "make_people", lambda _, count: make_people("w", 1) * count)
 
-    found: Any = program.warm(place, Sizes(warm=6_000), lambda _: None)
+    found: Any = program.warm(services, Sizes(warm=6_000), lambda _: None)
 
     assert (STEADY[:15], True) == (found["keycloak_cpu_ms_of_each_thousand"], found["steady"])
-    assert (15_000, stayed) == (found["users"], place.stayed)
+    assert (15_000, stayed) == (found["users"], services.stayed)
     assert {("burst", 1_000)} == {(run["contender"], run["users"]) for run in found["batches"]}
     assert 5 == len(found["batches"])
 
@@ -144,10 +144,10 @@ def test_the_warm_up_ends_when_keycloak_is_steady(
 def test_a_run_begins_with_a_database_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tidied, and then Keycloak is waited for."""
     steps: list[str] = []
-    place: Any = Warmed(lambda: steps.append("tidied"))
+    services: Any = Warmed(lambda: steps.append("tidied"))
     monkeypatch.setattr("bench.program.time.sleep", lambda _: steps.append("waited"))
     monkeypatch.setattr(program, "usage", lambda _: Usage(0.0, 0.0, 0.0))
 
-    program.prepare(place)
+    program.prepare(services)
 
     assert ["tidied", "waited"] == steps

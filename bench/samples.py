@@ -1,4 +1,4 @@
-"""The course of a run, seen from outside: users over time, the CPU of each process, and the steady rate that follows."""
+"""Samples of a run, seen from outside: users over time, the CPU of each process, and the steady rate that follows."""
 
 import time
 from bisect import bisect_left
@@ -17,7 +17,7 @@ class StandstillError(Exception):
 
 
 @dataclass(slots=True)
-class Course:
+class Samples:
     """A run as it went: samples of the time, the users so far and the CPU of each process."""
 
     at_s: list[float] = field(default_factory=list)
@@ -38,21 +38,21 @@ class Course:
 
 def follow(
     count: Callable[[], int], goal: int, pids: Mapping[str, int], *, patience_s: float = 120.0
-) -> Course:
+) -> Samples:
     """Sample until `count()` reaches `goal`.
 
     Raises StandstillError when nothing is added for `patience_s`.
     """
-    course, begin = Course(), time.perf_counter()
+    samples, begin = Samples(), time.perf_counter()
     moved = begin
     while True:
         users = count()
         now = time.perf_counter()
-        if course.users and users > course.users[-1]:
+        if samples.users and users > samples.users[-1]:
             moved = now
-        course.take(now - begin, users, pids)
+        samples.take(now - begin, users, pids)
         if users >= goal:
-            return course
+            return samples
         if now - moved > patience_s:
             raise StandstillError(f"{users} of {goal}, and none more for {patience_s:.0f} s")
         time.sleep(_STEP_S)

@@ -40,7 +40,7 @@ class Person:
         return json.dumps(self.representation).encode()
 
 
-def crowd(tag: str, count: int, mapping_file: Path = MAPPING) -> list[Person]:
+def make_people(tag: str, count: int, mapping_file: Path = MAPPING) -> list[Person]:
     """Return `count` valid people that no other `tag` has; the same for the same tag."""
     catalog, mapping = _interpretation(mapping_file)
     return [_person(value, key, catalog, mapping) for key, value in events(tag, count)]

@@ -1,4 +1,4 @@
-"""Where a run takes place: services that are up, and for each run a realm and topics that nobody else uses."""
+"""What a run is measured on: services that are up, and for each run a realm and topics that nobody else uses."""
 
 import contextlib
 import uuid
@@ -26,7 +26,7 @@ _HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Services:
     """Kafka, the mail catcher and one Keycloak, warmed once for all runs."""
 
     sandbox: Sandbox
@@ -76,19 +76,19 @@ class Place:
 class Ground:
     """A realm and four topics for one run."""
 
-    place: Place
+    services: Services
     realm: FreshRealm
     suffix: str
 
     @property
     def users_url(self) -> str:
         """Return the address of the realm's users."""
-        return f"{self.place.keycloak_url}/admin/realms/{self.realm.name}/users"
+        return f"{self.services.keycloak_url}/admin/realms/{self.realm.name}/users"
 
     @property
     def token_url(self) -> str:
         """Return the address at which the realm gives tokens."""
-        url = self.place.keycloak_url
+        url = self.services.keycloak_url
         return f"{url}/realms/{self.realm.name}/protocol/openid-connect/token"
 
     def topic(self, name: str) -> str:
@@ -97,11 +97,11 @@ class Ground:
 
     def environment(self) -> dict[str, str]:
         """Return the settings with which a bridge finds this ground."""
-        place, realm = self.place, self.realm
+        services, realm = self.services, self.realm
         settings = {
-            "KAFKA_BOOTSTRAP_SERVERS": place.bootstrap_servers,
+            "KAFKA_BOOTSTRAP_SERVERS": services.bootstrap_servers,
             "KAFKA_GROUP_ID": f"bench-{self.suffix}",
-            "KEYCLOAK_URL": place.keycloak_url,
+            "KEYCLOAK_URL": services.keycloak_url,
             "KEYCLOAK_REALM": realm.name,
             "KEYCLOAK_CLIENT_ID": realm.client_id,
             "KEYCLOAK_CLIENT_SECRET": realm.client_secret,
@@ -144,7 +144,7 @@ class Ground:
     def producer(self, **options: Any) -> Iterator[Any]:
         """Lend a producer of events."""
         producer: Any = KafkaProducer(
-            bootstrap_servers=self.place.bootstrap_servers, acks="all", **options
+            bootstrap_servers=self.services.bootstrap_servers, acks="all", **options
         )
         try:
             yield producer
@@ -159,7 +159,7 @@ class Ground:
     def tally(self, name: str) -> Iterator["Tally"]:
         """Lend a look at how many records one of the topics has."""
         consumer: Any = KafkaConsumer(
-            bootstrap_servers=self.place.bootstrap_servers, metrics_enabled=False
+            bootstrap_servers=self.services.bootstrap_servers, metrics_enabled=False
         )
         try:
             yield Tally(consumer, [TopicPartition(self.topic(name), n) for n in range(PARTITIONS)])
@@ -167,7 +167,7 @@ class Ground:
             consumer.close()
 
     def _get(self, path: str) -> Any:
-        return self.place.administrator.call("GET", f"/{self.realm.name}/users{path}")
+        return self.services.administrator.call("GET", f"/{self.realm.name}/users{path}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +183,9 @@ class Tally:
 
 
 @contextlib.contextmanager
-def _topics(place: Place, suffix: str) -> Iterator[None]:
+def _topics(services: Services, suffix: str) -> Iterator[None]:
     names = [f"bench-{name}-{suffix}" for name in TOPICS]
-    admin: Any = KafkaAdminClient(bootstrap_servers=place.bootstrap_servers)
+    admin: Any = KafkaAdminClient(bootstrap_servers=services.bootstrap_servers)
     try:
         shape: Mapping[str, int] = {"num_partitions": PARTITIONS, "replication_factor": 1}
         admin.create_topics(dict.fromkeys(names, shape), wait_for_metadata=True)
