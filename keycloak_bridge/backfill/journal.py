@@ -189,6 +189,11 @@ class Written:
         self._future.set_result(error)
         return self
 
+    @property
+    def acknowledged(self) -> bool:
+        """Whether it was reported."""
+        return self._future.done()
+
 
 @dataclass(frozen=True, slots=True)
 class _Reject:
@@ -252,24 +257,35 @@ class Rejects:
             return any(record.offset in one.offsets for one in self.files)
 
     def sync(self) -> None:
-        """Write what waits, sync it, and acknowledge it; what the disk does not take is to be tried again."""
+        """Write what waits, sync it, and acknowledge it; what the disk does not take is to be tried again.
+
+        Whatever is raised, the rejects that are not acknowledged wait for the next call.
+        """
         with self._lock:
             waiting, self._waiting = self._waiting, []
-        waiting.sort(key=lambda one: one.record.offset)
-        for number, file in enumerate(self.files):
-            rejects = [one for one in waiting if one.record.file == number]
-            if not rejects:
-                continue
-            problem: BridgeError | None = None
-            try:
-                with self._lock:
-                    file.add(rejects)
-            except OSError as error:
-                problem = BrokerUnavailableError(
-                    f"{file.file}: the rejects cannot be written: {error.strerror}", code="rejects"
-                )
-            for one in rejects:
-                one.written.acknowledge(problem)
+        try:
+            waiting.sort(key=lambda one: one.record.offset)
+            for number, file in enumerate(self.files):
+                self._write(file, [one for one in waiting if one.record.file == number])
+        finally:
+            left = [one for one in waiting if not one.written.acknowledged]
+            with self._lock:
+                self._waiting += left
+
+    def _write(self, file: "RejectFile", rejects: Sequence[_Reject]) -> None:
+        problem: BridgeError | None = None
+        try:
+            with self._lock:
+                # one may be there already: what followed the acknowledgement of another failed
+                new = [one for one in rejects if one.record.offset not in file.offsets]
+                if new:
+                    file.add(new)
+        except OSError as error:
+            problem = BrokerUnavailableError(
+                f"{file.file}: the rejects cannot be written: {error.strerror}", code="rejects"
+            )
+        for one in rejects:
+            one.written.acknowledge(problem)
 
 
 class RejectFile:
@@ -323,7 +339,10 @@ class RejectFile:
         self._truncate()
 
     def add(self, rejects: Sequence[_Reject]) -> None:
-        """Write and sync reasons and lines; raises OSError, with both files as before as far as possible."""
+        """Write and sync reasons and lines.
+
+        Raises OSError, or ConfigError (code `unsafe-file`), with both files as before as far as possible.
+        """
         new = not self._size
         reasons, lines = [], bytearray(self._header if new else b"")
         for one in rejects:
@@ -332,13 +351,14 @@ class RejectFile:
             place = {"file": self._source, "line": one.record.line, "rejectsLine": first}
             end = {"offset": one.record.offset, "end": self._size + len(lines)}
             reasons.append(json.dumps({**place, **one.reason, **end}, ensure_ascii=False) + "\n")
-        text = "".join(reasons).encode()
+        # the name of a file may be no UTF-8; Python's escape of what cannot be written is JSON's
+        text = "".join(reasons).encode("utf-8", "backslashreplace")
         try:
             append_private(self.report, text)
             append_private(self.file, lines)
             if new:
                 sync_folder(self.file)
-        except OSError:
+        except BaseException:
             self._truncate()
             raise
         self._size += len(lines)

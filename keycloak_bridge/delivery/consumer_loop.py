@@ -375,7 +375,7 @@ class ConsumerLoop:
                 self._fetch(BUSY_POLL_S)
                 if now_s >= self._renew_at_s:
                     self._commit(now_s, unchanged=True)  # else the lease would expire meanwhile
-            except BrokerError:
+            except BridgeError:  # what ended the run may be there still
                 self.delivery.wait_idle(BUSY_POLL_S)
         try:
             self._commit(self._clock.monotonic(), unchanged=False)

@@ -1,5 +1,7 @@
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +278,62 @@ def test_a_new_run_overwrites_nothing(tmp_path: Path) -> None:
     later.resume(rejects.state)
 
     assert (0, {}) == (len(later), later.state)
+
+
+def test_a_name_that_is_not_utf_8_is_told_as_it_can_be(tmp_path: Path) -> None:
+    """A file from an older machine may have any bytes as its name; the report is JSON all the same."""
+    name = os.fsdecode(b"m\xfcller")
+    rejects = Rejects([RejectFile(tmp_path / f"{name}.rejects.ndjson", name)])
+
+    assert [None] == written(rejects, 1)
+    (reason,) = (tmp_path / f"{name}.rejects.report.ndjson").read_bytes().decode().splitlines()
+    assert name == json.loads(reason)["file"]
+    later = Rejects([RejectFile(tmp_path / f"{name}.rejects.ndjson", name)])
+    later.resume(rejects.state)
+    assert 1 == len(later)
+
+
+@pytest.mark.parametrize("error", [ConfigError("unsafe"), UnicodeError()], ids=["own", "foreign"])
+def test_what_could_not_be_written_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever the reason was: one that is neither written nor waits would be in hand for ever."""
+    files = [RejectFile(tmp_path / f"{name}.csv", name) for name in "abc"]
+    rejects = Rejects(files)
+    arrived = reject(rejects, *(replace(record_of(one), file=one) for one in range(3)))
+    add, faults = RejectFile.add, [error, error]
+
+    def failing(file: RejectFile, new: Sequence[Any]) -> None:
+        if file is files[1] and faults:
+            raise faults.pop()
+        add(file, new)
+
+    monkeypatch.setattr(RejectFile, "add", failing)
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            rejects.sync()
+    assert [None] == arrived
+    rejects.sync()
+
+    assert [None] * 3 == arrived
+    assert [1, 1, 1] == [len(one.file.read_bytes().splitlines()) for one in files]
+
+
+def test_what_follows_an_acknowledgement_may_fail(tmp_path: Path) -> None:
+    """What is in its file is not written again, and the others are acknowledged at the next call."""
+    rejects = opened(tmp_path)
+
+    def failing(_: BridgeError | None) -> None:
+        raise ZeroDivisionError
+
+    rejects.add(record_of(1), ERROR, Result(Outcome.REJECTED), "schema").then(failing)
+    arrived = reject(rejects, 2)
+    with pytest.raises(ZeroDivisionError):
+        rejects.sync()
+    rejects.sync()
+
+    assert [None] == arrived
+    assert 2 == len((tmp_path / "users.rejects.csv").read_bytes().splitlines())
 
 
 def test_a_full_disk_is_tried_again(tmp_path: Path) -> None:

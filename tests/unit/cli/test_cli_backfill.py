@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import os
 import signal
 import sys
 import threading
@@ -137,6 +138,24 @@ def test_rows_that_are_no_csv_do_not_affect_others(bench: Bench) -> None:
     assert 1 == result.code, result.stderr
     assert HEADER.encode() + bad == (bench.folder / "users.csv.rejects.csv").read_bytes()
     assert ["u-1", "u-4"] == ids(bench)
+
+
+def test_a_file_may_have_any_name(bench: Bench) -> None:
+    """What is no UTF-8 is written as an escape; rejects and journal are beside it as always."""
+    name = os.fsdecode(b"m\xfcller.ndjson")
+    file = write(bench, name, json.dumps(data_of(1)) + '\n{"userId": "u-2"}\n')
+
+    first, again = run(bench, file), run(bench, file)
+
+    assert (1, {"created": 1, "rejected": 1}) == first.counts, first.stderr
+    assert (1, True, 2) == (again.code, again.summary["complete"], again.summary["doneEarlier"])
+    assert '{"userId": "u-2"}\n' == read(bench, f"{name}.rejects.ndjson")
+    result = bench.run("backfill", "--restart", file)
+    assert r"m\udcfcller.ndjson.rejects.ndjson exists already" in result.stderr
+    (bench.folder / f"{name}.rejects.ndjson").unlink()
+    (bench.folder / f"{name}.rejects.report.ndjson").unlink()
+    result = bench.run("backfill", "--restart", file)
+    assert r"1 rejected: m\udcfcller.ndjson.rejects.ndjson" in result.stdout
 
 
 def test_a_document_of_many_is_read_too(bench: Bench) -> None:

@@ -259,6 +259,24 @@ def test_draining_ends_at_its_deadline(kafka_answers: bool) -> None:
     assert hand.source.closed
 
 
+def test_an_error_that_comes_again_while_draining_does_not_replace_the_end() -> None:
+    """What ended the run may be there still; what is done is committed all the same."""
+    hand = Hand(0, 1, drain_s=5.0)
+    hand.handler.answer = lambda record: (Pending(),) if record.offset else ()
+
+    def during() -> None:
+        if hand.delivery.look().done:
+            raise ConfigError("a file cannot be written")
+
+    polling(hand, during)
+
+    with pytest.raises(ConfigError, match="cannot be written"):
+        hand.run()
+
+    assert {P0: 1} == hand.committed
+    assert hand.source.closed
+
+
 def test_what_is_being_written_may_end_although_kafka_is_away() -> None:
     """Keycloak's answer is worth waiting for all the same."""
     hand = Hand(0, workers=1, drain_s=PATIENCE_S)
