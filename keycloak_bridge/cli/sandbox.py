@@ -1,6 +1,7 @@
 """`keycloak-bridge sandbox`: a real Kafka, Keycloak and mail catcher on this machine."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -131,7 +132,7 @@ def env() -> None:
     For example: `export $(keycloak-bridge sandbox env) && keycloak-bridge run`.
     """
     for name, value in _ready_state().environment.items():
-        click.echo(f"{name}={value}")
+        click.echo(os.fsencode(f"{name}={value}"))  # a folder may have any bytes as its name
 
 
 @sandbox.command()

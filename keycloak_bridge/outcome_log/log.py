@@ -141,7 +141,7 @@ class OutcomeLog:
         The topic may have had another number of partitions.
         """
         if chosen.users:
-            self._reader.only_keys([user_id.encode() for user_id in chosen.users])
+            self._reader.only_keys(_keys(chosen))
             yield
         self._reader.all_keys()
         yield
@@ -161,7 +161,7 @@ class OutcomeLog:
         return newest, max((begins[number] for number in cut & begins.keys()), default=0)
 
     def _chosen(self, records: Iterable[Record], chosen: OutcomeFilter) -> Iterator[PastOutcome]:
-        keys = frozenset(user_id.encode() for user_id in chosen.users)
+        keys = _keys(chosen)
         for record in records:
             if keys and record.key not in keys:
                 continue
@@ -170,6 +170,11 @@ class OutcomeLog:
                 self.foreign += 1
             elif chosen.matches(one):
                 yield one
+
+
+def _keys(chosen: OutcomeFilter) -> frozenset[bytes]:
+    """Return the record keys of the chosen users; an id that is no UTF-8, as an argument may be, is nobody's."""
+    return frozenset(user_id.encode("utf-8", "surrogatepass") for user_id in chosen.users)
 
 
 class _Timed(NamedTuple):

@@ -164,6 +164,23 @@ def files(expected: str) -> Kind:
     return dataclasses.replace(table(expected), convert=convert)
 
 
+def check_unicode(value: Any) -> None:
+    """Raise ValueError where a text in `value` is no UTF-8, as arguments and variables may be; a path may."""
+    parts: Sequence[Any] = [value]
+    if isinstance(value, Secret):
+        parts = [] if value.path else [value.reveal()]
+    elif isinstance(value, Mapping):
+        parts = [*value.keys(), *value.values()]
+    elif isinstance(value, tuple):
+        parts = value
+    try:
+        for part in parts:
+            if isinstance(part, str):
+                part.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be UTF-8") from None  # its text repeats the value
+
+
 def _existing(raw: str, base: Path) -> Path:
     found = base / Path(raw).expanduser()
     if not found.is_file():

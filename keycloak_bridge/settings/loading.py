@@ -14,6 +14,7 @@ from keycloak_bridge.expressions.expression import suggestion
 from keycloak_bridge.settings.fields import (
     ENVIRONMENT_PREFIX,
     Setting,
+    check_unicode,
     environment_name,
     sections,
 )
@@ -199,6 +200,7 @@ def _build(chosen: Collection[tuple[Setting, Any, _Source]]) -> Settings:
     for setting, raw, source in chosen:
         try:
             value = setting.kind.convert(raw, source.folder)
+            check_unicode(value)
         except ValueError as error:
             source.add_problem(setting.name, str(error))
         else:

@@ -60,7 +60,7 @@ class Reader:
         self._starts = dict.fromkeys(range(PARTITIONS), 0)
 
     def only_keys(self, keys: Collection[bytes]) -> None:
-        self._starts = {place_of(key.decode()): 0 for key in keys}
+        self._starts = {place_of(key.decode(errors="replace")): 0 for key in keys}
 
     def all_keys(self) -> None:
         self._starts = dict.fromkeys(range(PARTITIONS), 0)
@@ -157,6 +157,7 @@ def test_what_is_no_result_is_passed_over_and_counted(topic: Topic) -> None:
         (OutcomeFilter(until=at(2)), ["e-1"]),
         (OutcomeFilter(since=at(2), until=at(3)), ["e-2"]),
         (OutcomeFilter(users=frozenset({"u-1"}), since=at(2)), []),
+        (OutcomeFilter(users=frozenset({"\udcfc"})), []),
         (OutcomeFilter(since=datetime.min.replace(tzinfo=UTC)), ["e-1", "e-2", "e-3"]),
         (OutcomeFilter(since=datetime.max.replace(tzinfo=UTC)), []),
     ],

@@ -153,13 +153,15 @@ def test_nothing_up_is_exit_3(command: str) -> None:
 
 
 def test_env_prints_exactly_the_environment(environment: dict[str, str]) -> None:
-    """KEY=VALUE lines and nothing else."""
+    """KEY=VALUE lines and nothing else; a folder may have any bytes as its name."""
+    environment["SANDBOX_RUN_DIR"] = os.fsdecode(b"/m\xfcller")
     write_state(SandboxState(ME, "ready", environment=environment))
 
     result = run("env")
 
     assert result.exit_code == 0
-    assert dict(line.split("=", 1) for line in result.stdout.splitlines()) == environment
+    lines = os.fsdecode(result.stdout_bytes).splitlines()
+    assert dict(line.split("=", 1) for line in lines) == environment
 
 
 @pytest.mark.parametrize(

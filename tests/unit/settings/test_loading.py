@@ -276,6 +276,37 @@ def test_valid_settings_count_although_others_are_wrong(write: Write) -> None:
     assert ["kafka.group_id"] == list(loaded.origins)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("kafka.group_id", "m\udcfcller"),
+        ("keycloak.client_secret", "m\udcfcller"),
+        ("kafka.bootstrap_servers", "kafka:9092,m\udcfcller:9092"),
+        ("envelope.types", "m\udcfcller=user.created"),
+    ],
+)
+def test_a_text_outside_the_file_is_utf_8_as_well(write: Write, name: str, text: str) -> None:
+    """No other can be sent to Kafka or Keycloak; it is said at the start, and without the value."""
+    variable = environment_name(name)
+
+    assert [f"{variable}: must be UTF-8"] == problems(None, {variable: text})
+
+
+def test_a_path_may_have_any_name(write: Write) -> None:
+    """What the system calls a file is no text of anybody else."""
+    path = write("").with_name("m\udcfcller")
+    path.touch()
+    environ = {
+        "KEYCLOAK_BRIDGE_MAPPING_FILE": path.name,
+        "KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET_FILE": path.name,
+    }
+
+    loaded = load_settings(environ=environ)
+
+    assert path == loaded.mapping.file
+    assert Secret(path=path) == loaded.keycloak.client_secret
+
+
 @pytest.mark.parametrize("value", ["", "x"])
 def test_variables_of_others_are_no_mistake(write: Write, value: str) -> None:
     """The realm import's and the sandbox's variables, empty ones and foreign ones are left alone."""
