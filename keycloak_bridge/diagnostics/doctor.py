@@ -10,14 +10,16 @@ from keycloak_bridge.app.realm_check import realm_problems
 from keycloak_bridge.app.wiring import group_stamp, topic_specs
 from keycloak_bridge.diagnostics.certificates import certificate_probe
 from keycloak_bridge.diagnostics.exposure import exposure_probes
-from keycloak_bridge.diagnostics.probes import (
+from keycloak_bridge.diagnostics.keycloak_probes import (
     KEYCLOAK_CONNECTION,
-    KafkaProbes,
     KeycloakProbes,
-    KeycloakSurvey,
+    RealmSetup,
+)
+from keycloak_bridge.diagnostics.keycloak_survey import KeycloakSurvey
+from keycloak_bridge.diagnostics.probes import (
+    KafkaProbes,
     Probe,
     ProbeResult,
-    RealmSetup,
     examine,
     green,
     red,

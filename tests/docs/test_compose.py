@@ -14,7 +14,8 @@ from one_answer import answering
 
 from keycloak_bridge import __version__
 from keycloak_bridge.diagnostics.exposure import exposure_probes
-from keycloak_bridge.diagnostics.probes import INDEX_STATEMENT, Light, examine
+from keycloak_bridge.diagnostics.keycloak_probes import INDEX_STATEMENT
+from keycloak_bridge.diagnostics.probes import Light, examine
 from keycloak_bridge.settings.loading import CONFIG_VARIABLE, read_settings
 from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.settings.schema import settings_by_name

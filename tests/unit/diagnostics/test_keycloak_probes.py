@@ -12,21 +12,19 @@ import pytest
 from stub_adapter import StubAdapter
 
 from keycloak_bridge.app.realm_check import Problem
-from keycloak_bridge.diagnostics.probes import (
-    STRANGE_HOST,
-    Discovery,
-    FederationProvider,
+from keycloak_bridge.diagnostics.keycloak_probes import (
     KeycloakProbes,
-    KeycloakSurvey,
-    Light,
-    Probe,
-    ProbeResult,
     RealmSetup,
-    examine,
-    green,
     is_internal,
     links_result,
 )
+from keycloak_bridge.diagnostics.keycloak_survey import (
+    STRANGE_HOST,
+    Discovery,
+    FederationProvider,
+    KeycloakSurvey,
+)
+from keycloak_bridge.diagnostics.probes import Light, Probe, ProbeResult, examine, green
 from keycloak_bridge.domain.errors import (
     KeycloakAuthError,
     KeycloakConflictError,

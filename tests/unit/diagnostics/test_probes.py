@@ -20,11 +20,11 @@ from keycloak_bridge.diagnostics.doctor import (
     registry_probe,
     tracing_probe,
 )
+from keycloak_bridge.diagnostics.keycloak_probes import RealmSetup
 from keycloak_bridge.diagnostics.probes import (
     Light,
     Probe,
     ProbeResult,
-    RealmSetup,
     examine,
     green,
     red,

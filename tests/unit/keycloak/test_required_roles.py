@@ -66,7 +66,7 @@ def test_nothing_else_calls_keycloak_as_the_service_account() -> None:
     }
 
     assert {
-        "diagnostics/probes.py",
+        "diagnostics/keycloak_survey.py",
         "keycloak/admin.py",
         "keycloak/token.py",
     } == callers
