@@ -84,7 +84,7 @@ class PlanExecutor:
         self._accounts = NamedLocks()
 
     def check(self, desired: DesiredUser, plan: Plan) -> tuple[str, ...]:
-        """Check that the realm allows for `plan`, and return the groups that must be created first; writes nothing.
+        """Check that the realm allows for `plan`, and return the groups that `execute` must create; writes nothing.
 
         Raises MappingError (`group-missing`, `organization-missing`) for what the realm lacks and may not get, and
         ConflictError (`identity-taken`) for an account of an identity provider that is another user's.
@@ -103,30 +103,28 @@ class PlanExecutor:
                 self._refuse_taken_identity(plan.user_id, operation)
         return tuple(to_create)
 
-    def create_groups(self, paths: Sequence[str]) -> None:
-        """Create the groups that `check` returned."""
-        for path in paths:
-            self._directory.create_group(path)
-
     def execute(
         self,
         event: UserEvent,
         desired: DesiredUser,
         plan: Plan,
         *,
+        missing_groups: Sequence[str] = (),
         one_partition: bool = True,
         created: str | None = None,
     ) -> Executed:
         """Do what `plan` says.
 
-        `created` is the Keycloak id where the plan's CreateUser was done elsewhere; `one_partition` says that all events
-        of the user come through one partition. Raises BridgeError.
+        `missing_groups` are created and joined last, so that no group is left behind by an event that Keycloak refuses; where
+        that is cut short, the redelivered event joins them. `created` is the Keycloak id where the plan's CreateUser was done
+        elsewhere; `one_partition` says that all events of the user come through one partition. Raises BridgeError.
         """
         user_id = plan.user_id
         acknowledgements: list[Acknowledgement] = []
         effect: Effect | None = None
         refused: BridgeError | None = None
-        for operation in plan.operations:
+        into_new_groups = Join(GROUPS, tuple(missing_groups))
+        for operation in _joining_last(plan.operations, into_new_groups):
             if isinstance(operation, CreateUser):
                 user_id = created or self._create(operation, desired.external_id)
                 self._check_new_user(event, user_id, operation, desired.external_id, one_partition)
@@ -141,10 +139,11 @@ class PlanExecutor:
                 if effect is None and refused is None:
                     self._verify_update(event, user_id, operation)
             elif isinstance(operation, DeleteUser):
-                self._directory.delete(user_id)
-                returned = self._disable_returned(desired) if operation.federated else None
-                if returned is not None:
-                    user_id, effect = returned, Effect.RETURNED
+                user_id, effect = self._delete(user_id, operation, desired)
+            elif operation is into_new_groups:
+                if refused is not None:
+                    break
+                self._join_new_groups(user_id, into_new_groups)
             else:
                 self._write(user_id, operation)
             self._trace("done", operation)
@@ -186,6 +185,11 @@ class PlanExecutor:
                 directory.end_sessions(user_id)
             case _:
                 raise AssertionError(f"{type(operation).__name__} is not written to a user")
+
+    def _join_new_groups(self, user_id: str, operation: Join) -> None:
+        for path in operation.names:
+            self._directory.create_group(path)
+        self._directory.join(user_id, operation.kind, operation.names)
 
     def settle_accounts(self, found: FoundUser, desired: DesiredUser) -> None:
         """Look again whose the accounts are that an earlier attempt linked: it may have ended before it could look.
@@ -264,13 +268,16 @@ class PlanExecutor:
             self._directory.update(user_id, cast("UserRepresentation", switches))
         return Effect.SWITCHED, error if others else None
 
-    def _disable_returned(self, desired: DesiredUser) -> str | None:
-        """Disable the user that its directory brought back at once; return its new Keycloak id."""
-        returned = None
-        for user in self._directory.having(desired.external_id):
-            returned = user["id"]
-            self._directory.update(returned, {"enabled": False})
-        return returned
+    def _delete(
+        self, user_id: str, operation: DeleteUser, desired: DesiredUser
+    ) -> tuple[str, Effect | None]:
+        """Delete the user, and disable it where its directory brings it back at once: under another Keycloak id."""
+        self._directory.delete(user_id)
+        effect = None
+        for user in self._directory.having(desired.external_id) if operation.federated else ():
+            user_id, effect = user["id"], Effect.RETURNED
+            self._directory.update(user_id, {"enabled": False})
+        return user_id, effect
 
     def _with_latest_mark(self, user_id: str, update: UpdateUser) -> UserRepresentation:
         """Take over what the invite stage has marked since the user was found, as late as possible."""
@@ -365,6 +372,29 @@ def _joined(plan: Plan, kind: str) -> Iterator[str]:
             yield from operation.representation.get("groups", [])
         elif isinstance(operation, Join) and operation.kind == kind:
             yield from operation.names
+
+
+def _joining_last(operations: Sequence[Operation], last: Join) -> Sequence[Operation]:
+    """Return the operations with `last` after all others that Keycloak may refuse, and before a mail is requested."""
+    if not last.names:
+        return operations
+    writes: list[Operation] = []
+    requests: list[Operation] = []
+    for operation in operations:
+        match operation:
+            case CreateUser(representation):
+                groups = [one for one in representation.get("groups", ()) if one not in last.names]
+                others = {name: value for name, value in representation.items() if name != "groups"}
+                user = {**others, "groups": groups} if groups else others
+                writes.append(CreateUser(cast("UserRepresentation", user)))
+            case Join(kind, names) if kind == last.kind:
+                there = tuple(one for one in names if one not in last.names)
+                writes += [Join(kind, there)] if there else []
+            case RequestInvitation():
+                requests.append(operation)
+            case _:
+                writes.append(operation)
+    return [*writes, last, *requests]
 
 
 def _missing_error(

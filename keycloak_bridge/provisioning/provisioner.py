@@ -192,17 +192,16 @@ class Provisioner:
         return found, plan
 
     def draft(self, event: UserEvent, desired: DesiredUser) -> Draft | None:
-        """Return what creates a user whose external id no user has; None if Keycloak must be searched first.
+        """Return what creates a user whose external id no user has; None if it must be written by itself.
 
-        Creates missing groups that may be created. Raises BridgeError, which says nothing of a user that exists all the same.
+        That is where Keycloak must be searched first, and where groups are to be created, which comes after the user.
+        Raises BridgeError, which says nothing of a user that exists all the same.
         """
         if not _creates(desired):
             return None
         plan = plan_user(event, desired, None, reserved=self._policy.reserved)
-        missing_groups = self._executor.check(desired, plan)
-        if missing_groups and desired.external_id.is_username:
-            return None  # the user may exist
-        self._executor.create_groups(missing_groups)
+        if self._executor.check(desired, plan):
+            return None
         return Draft(event, desired, plan)
 
     def complete(self, draft: Draft, user_id: str) -> Provisioned:
@@ -260,16 +259,13 @@ class Provisioner:
         plan = plan_user(event, desired, found, reserved=self._policy.reserved)
         self._trace("planned", plan)
         missing_groups = self._executor.check(desired, plan)
-        if missing_groups and not criteria:
-            # an old event of a user that exists creates none
-            criteria = _first_search(desired, known_absent=False)
-            return self._attempt(event, desired, criteria, one_partition)
         if self._limits is not None:
             actions = limited_actions(plan, desired.intent)
             self._limits.admit(actions, event.identity, self._clock.monotonic())
         with self._linking(desired, found):
-            self._executor.create_groups(missing_groups)
-            done = self._executor.execute(event, desired, plan, one_partition=one_partition)
+            done = self._executor.execute(
+                event, desired, plan, missing_groups=missing_groups, one_partition=one_partition
+            )
         if found is not None and has_applied(event, found.representation):
             self._executor.settle_accounts(found, desired)
         result = _result(event, desired, plan, done)

@@ -156,7 +156,7 @@ def test_what_is_refused_of_a_new_user_is_not_of_one_that_exists(harness: Harnes
 
 
 def test_an_old_event_of_a_user_that_exists_creates_no_group(harness: Harness) -> None:
-    """Somebody has deleted it since: the user is searched for before a group is created, and no batch takes it."""
+    """Somebody has deleted it since: a group is created after the user, who cannot be created, and no batch takes it."""
     joins = (Membership(GROUPS, ("/gone",), create_missing=True),)
     stale = replace(by_username(), memberships=joins)
     harness.provision(by_username(), 2)

@@ -184,6 +184,106 @@ def test_what_is_refused_before_anything_is_written(
     assert "nope" not in caught.value.message
 
 
+def in_new_groups(desired: DesiredUser) -> DesiredUser:
+    """Return the user, who shall be in a group of the realm and in one that may be created."""
+    paths = ("/staff", "/new/sub")
+    others = tuple(one for one in desired.memberships if one.kind != GROUPS)
+    joins = Membership(GROUPS, paths, create_missing=True)
+    return replace(desired, memberships=(joins, *others))
+
+
+def with_field(desired: DesiredUser, **fields: Any) -> DesiredUser:
+    """Return the user with these fields."""
+    user = {**desired.representation, **fields}
+    return replace(desired, representation=cast("UserRepresentation", user))
+
+
+REFUSED_BY_KEYCLOAK: dict[str, tuple[DesiredUser, str]] = {
+    "name": (with_field(a_desired_user(), firstName="a<b"), "keycloak-rejected"),
+    "username": (with_field(a_desired_user(), username="x y"), "keycloak-rejected"),
+    "address of another user": (a_desired_user(email="taken@acme.example"), "conflict"),
+    "role": (a_desired_user(realm_roles=("nope",)), "role-not-found"),
+    "identity provider": (
+        replace(a_desired_user(), identities=(IdentityLink("nope", "ada"),)),
+        "identity-provider-not-found",
+    ),
+    "name, and the user is disabled": (
+        with_field(a_desired_user(), firstName="a<b", enabled=False),
+        "keycloak-rejected",
+    ),
+}
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize(("desired", "code"), REFUSED_BY_KEYCLOAK.values(), ids=REFUSED_BY_KEYCLOAK)
+def test_no_group_is_created_for_an_event_that_keycloak_refuses(
+    harness: Harness, desired: DesiredUser, code: str, existing: bool
+) -> None:
+    """A dead letter leaves no group behind, whatever of its user is refused."""
+    keycloak = harness.keycloak
+    keycloak.add_user({"username": "other", "email": "taken@acme.example", "enabled": True})
+    if existing:
+        harness.provision(a_desired_user())
+
+    with keycloak.usernames_editable(), pytest.raises(BridgeError) as caught:
+        harness.provision(in_new_groups(desired), 2)
+
+    assert (code, True) == (caught.value.code, caught.value.is_final)
+    assert ("/new", "/new/sub") == keycloak.missing(GROUPS, ("/new", "/new/sub"))
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_new_group_is_created_once_its_user_is_written(harness: Harness, existing: bool) -> None:
+    """Before its mail, with one call for each group and one to join them."""
+    if existing:
+        harness.provision(a_desired_user())
+    harness.keycloak.calls.clear()
+    seen: list[frozenset[str]] = []
+
+    def invite(invitation: Invitation) -> Sequence[Acknowledgement]:
+        seen.append(harness.keycloak.groups_of(invitation.keycloak_id))
+        return ()
+
+    bridge = Provisioner(harness.keycloak, invite, harness.clock, policy=ProvisionPolicy())
+    desired = in_new_groups(a_desired_user(email="new@acme.example"))
+    result = bridge.provision(an_event("event-2", day=2), desired).result
+
+    written = ["update", "join"] if existing else ["create"]
+    assert [*written, "create_group", "join"] == harness.writes
+    assert [frozenset({"/staff", "/new/sub"})] == seen
+    assert "groups" in result.changed
+
+
+@pytest.mark.parametrize("after_effect", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["create", "create_group", "join"])
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_new_group_that_was_not_joined_is_joined_by_the_redelivery(
+    harness: Harness, step: str, after_effect: bool, existing: bool
+) -> None:
+    """No group that a user wants is lost where the process ends in between."""
+    if existing:
+        harness.provision(a_desired_user())
+    harness.keycloak.fail(step, KeycloakUnavailableError("lost"), after_effect=after_effect)
+
+    with contextlib.suppress(KeycloakUnavailableError):
+        harness.provision(in_new_groups(a_desired_user()), 2)
+    harness.keycloak.recover()
+    harness.provision(in_new_groups(a_desired_user()), 2)
+
+    (user,) = harness.keycloak.users()
+    assert {"/staff", "/new/sub"} == harness.keycloak.groups_of(user["id"])
+
+
+def test_a_user_of_a_new_group_goes_into_no_batch(harness: Harness) -> None:
+    """What the batch finds out of the user comes after its groups: it is written by itself."""
+    desired = in_new_groups(a_desired_user())
+
+    assert harness.provisioner.draft(an_event(), desired) is None
+    assert ("/new/sub",) == harness.keycloak.missing(GROUPS, ("/new/sub",))
+    harness.provision(desired)
+    assert harness.provisioner.draft(an_event(), desired) is not None
+
+
 def test_each_step_is_traced(harness: Harness) -> None:
     """In order: what was found, planned and done."""
     harness.provision(a_desired_user())
