@@ -239,7 +239,10 @@ class PlanExecutor:
             kept = _username_to_keep(user_id, update, error)
             if kept is None:
                 return self._update_switches(user_id, update, error)
-            self._directory.update(user_id, {**body, "username": kept})
+            try:
+                self._directory.update(user_id, {**body, "username": kept})
+            except KeycloakRejectedError as second:
+                return self._update_switches(user_id, update, second)
             return None, MappingError(
                 "the user is disabled and anonymous except for its username, which the realm does not allow to change",
                 code="username-kept",

@@ -415,12 +415,15 @@ class InMemoryKeycloak:
         erased = _PLAIN if "attributes" in representation else ()
         kept = {key: value for key, value in stored.items() if key not in erased}
         replaced = self._written(cast("UserRepresentation", kept), representation)
-        if replaced["username"] != stored["username"] and not self._usernames_editable:
-            key = "error-user-attribute-read-only"
-            raise error_for(_PUT, 400, {"field": "username", "errorMessage": key, "params": []})
-        self._refuse(_PUT, replaced)
+        renamed = replaced["username"] != stored["username"]
+        read_only = ["username"] if renamed and not self._usernames_editable else []
         if self._accounts[user_id].directory_entry is not None:
-            _refuse_changes(stored, replaced)
+            read_only = _changed(stored, replaced)
+        if not read_only:
+            self._refuse_taken(_PUT, replaced)
+        refused = [_refusal(name, READ_ONLY) for name in read_only]
+        refused += [one for one in self._refusals(replaced) if one["field"] not in read_only]
+        _raise_refused(_PUT, refused)
         self._accounts[user_id].user = replaced
 
     @_port
@@ -602,7 +605,8 @@ class InMemoryKeycloak:
             "requiredActions": [],
         }
         user = self._written(blank, representation)
-        self._refuse(_POST, user, checked=checked)
+        self._refuse_taken(_POST, user)
+        _raise_refused(_POST, self._refusals(user) if checked else [])
         groups = {normal_path(path) for path in representation.get("groups", [])}
         if not groups <= self._names[GROUPS]:
             raise error_for(_POST, 500, {"error": "unknown_error"})
@@ -634,8 +638,8 @@ class InMemoryKeycloak:
                 user["attributes"] = kept
         return user
 
-    def _refuse(self, call: Call, user: UserRepresentation, *, checked: bool = True) -> None:
-        """Raise what Keycloak answers when `user` breaks a rule or takes another user's name."""
+    def _refuse_taken(self, call: Call, user: UserRepresentation) -> None:
+        """Raise what Keycloak answers when `user` takes another user's name."""
         for other in self._accounts.values():
             if other.user["id"] == user["id"]:
                 continue
@@ -645,9 +649,6 @@ class InMemoryKeycloak:
             for key in unique:
                 if user.get(key) in taken:
                     raise error_for(call, 409, {"errorMessage": f"User exists with same {key}"})
-        refused = self._refusals(user) if checked else []
-        if refused:
-            raise error_for(call, 400, {"errors": refused} if len(refused) > 1 else refused[0])
 
     def _refusals(self, user: UserRepresentation) -> list[_Entry]:
         """Return what Keycloak would answer for each field that it refuses."""
@@ -669,18 +670,21 @@ def _normal(kind: str, name: str) -> str:
     return normal_path(name) if kind == GROUPS else name
 
 
-def _refuse_changes(stored: UserRepresentation, replaced: UserRepresentation) -> None:
-    """Raise what Keycloak answers when anything but switches and actions of a directory's user changes."""
+def _raise_refused(call: Call, refused: Sequence[_Entry]) -> None:
+    """Raise what Keycloak answers when it refuses these fields: all of them at once."""
+    if refused:
+        raise error_for(call, 400, {"errors": refused} if len(refused) > 1 else refused[0])
+
+
+def _changed(stored: UserRepresentation, replaced: UserRepresentation) -> list[str]:
+    """Return what changes of a user, besides its switches and actions: nothing of it may change of a directory's user."""
     before, after = targets_of(stored), targets_of(replaced)
-    changed = [
+    return [
         name.removeprefix(ATTRIBUTE_PREFIX)
         for name in sorted(before.keys() | after.keys())
         if name in (*_PLAIN, "username") or name.startswith(ATTRIBUTE_PREFIX)
         if before.get(name) != after.get(name)
     ]
-    refused = [_refusal(name, READ_ONLY) for name in changed]
-    if refused:
-        raise error_for(_PUT, 400, {"errors": refused} if len(refused) > 1 else refused[0])
 
 
 def _kept_attributes(

@@ -363,6 +363,26 @@ def test_a_username_that_must_stay_keeps_nothing_else_of_the_person(harness: Har
     assert f"anonymous-{user['id']}" == anonymous["username"]
 
 
+def test_an_anonymous_user_that_is_refused_a_second_time_is_disabled(harness: Harness) -> None:
+    """The username is all that Keycloak names at first; without it, it refuses something else."""
+    harness.provision(a_desired_user())
+    refused = KeycloakRejectedError("400", violations=[Violation("/user/lastName", "x", "x")])
+    update = harness.keycloak.update
+
+    def once_more(user_id: str, representation: UserRepresentation) -> None:
+        if representation.get("username") == "ada":
+            raise refused
+        update(user_id, representation)
+
+    harness.keycloak.update = once_more  # type: ignore[method-assign]
+
+    with pytest.raises(KeycloakRejectedError) as caught:
+        harness.provision(switched(Intent.ANONYMISE, enabled=False, ends_sessions=True), 2)
+
+    (user,) = harness.keycloak.users()
+    assert (refused, "ada", False) == (caught.value, user["username"], user["enabled"])
+
+
 @pytest.fixture
 def listed(harness: Harness) -> str:
     """The Keycloak id of a user of a read-only directory, who is logged in."""
@@ -417,6 +437,24 @@ def test_a_user_of_a_read_only_directory_is_refused_as_a_whole_or_only_disabled(
     assert "/user/email" in {one.pointer for one in caught.value.violations}
     assert "ada@acme.example" == user["email"]
     assert (not known, int(not known)) == (user["enabled"], harness.keycloak.sessions_of(listed))
+
+
+def test_a_user_of_a_read_only_directory_that_is_to_be_anonymised_is_disabled(
+    harness: Harness, listed: str
+) -> None:
+    """Keycloak names all that it refuses at once, the username among it; the dead letter does so, too."""
+    with pytest.raises(KeycloakRejectedError) as caught:
+        harness.provision(switched(Intent.ANONYMISE, enabled=False, ends_sessions=True), 2)
+
+    (user,) = harness.keycloak.users()
+    pointers = [one.pointer for one in caught.value.violations]
+    assert {"/user/username", "/user/email", "/user/lastName"} < {*pointers}
+    assert len({*pointers}) == len(pointers)
+    assert (False, 0, "ada@acme.example") == (
+        user["enabled"],
+        harness.keycloak.sessions_of(listed),
+        user["email"],
+    )
 
 
 def test_a_user_that_comes_back_from_its_directory_is_disabled(
