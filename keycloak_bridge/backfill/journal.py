@@ -61,10 +61,10 @@ class LineDigest:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is done of a task: `commit` as a consumer group has it, the lines before it, and the rejects.
+    """What is done of a task: `commit` as a consumer group has it, lines before it, and the rejects.
 
-    `furthest` are all lines that were ever read. `rejects` are length and CRC-32 of each file of rejects, by the number of
-    its input.
+    `at_commit` are all lines before it, or fewer where a record waits while thousands pass it. `furthest` are all lines that
+    were ever read. `rejects` are length and CRC-32 of each file of rejects, by the number of its input.
     """
 
     commit: Commit = Commit(0)  # noqa: RUF009 # a named tuple never changes

@@ -267,7 +267,7 @@ class BackfillRun:
 
     def state(self) -> RunState:
         """Return how far it is."""
-        done, read = self._done_earlier + self._output.handled, self._source.positions()[PARTITION]
+        done, read = self._done_earlier + self._output.handled, self._source.lines_polled
         return RunState(done, read, self._inputs.share_read(), len(self.rejects))
 
     def summary(self) -> dict[str, Any]:

@@ -23,6 +23,12 @@ _STOP_TIMEOUT_S = 1.0
 _PAUSE_S = 0.02
 """How soon a paused partition is looked at again."""
 
+_RECENT_MARKS = 2_000
+"""So many of the last lines have a mark each: the commit is one of them, unless a record waits while many pass it."""
+
+_MARK_EVERY = 500
+"""Of the lines before those, every so many have one, since a record that fails alone may wait for hours."""
+
 ReadLines = Callable[[], Iterator[Line]]
 """Yields every line of the run, in the order of the files."""
 
@@ -51,8 +57,7 @@ class FileEventSource:
         self._rejects = rejects
         self._pause = pause
         self._reader: _Reader | None = None
-        self._last = journal.progress.at_commit
-        self._marks: deque[LinesRead] = deque([self._last])
+        self._marks = _Marks(journal.progress.at_commit)
         self.end: int | None = None
         """How many lines there are, None until the last one was read."""
 
@@ -67,10 +72,10 @@ class FileEventSource:
             return ()
         read = self._reader.take(timeout_s)
         if read is None:
-            self.end = self._last.lines
+            self.end = self._reader.lines
             return ()
-        self._marks.extend(mark for _, mark in read)
-        self._last = self._marks[-1]
+        for _, mark in read:
+            self._marks.add(mark)
         return [record for record, _ in read]
 
     def trouble(self) -> BridgeError | None:
@@ -96,18 +101,18 @@ class FileEventSource:
         commit = commits.get(PARTITION)
         if commit is None:
             return
-        while len(self._marks) > 1 and self._marks[1].lines <= commit.offset:
-            self._marks.popleft()
-        furthest = max(self._last, self._journal.progress.furthest, key=lambda mark: mark.lines)
-        self._journal.save(Progress(commit, self._marks[0], furthest, self._rejects.state))
+        earlier = self._journal.progress.furthest
+        furthest = max(self._marks.last, earlier, key=lambda mark: mark.lines)
+        at_commit = self._marks.at(commit.offset)
+        self._journal.save(Progress(commit, at_commit, furthest, self._rejects.state))
 
     def commits(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Commit]:
         """Return what the journal says."""
         return dict.fromkeys(partitions, self._journal.progress.commit)
 
     def positions(self) -> Mapping[TopicPartition, int]:
-        """Return how many lines were polled."""
-        return {PARTITION: self._last.lines}
+        """Return nothing: no offset is left out, so the last record that was accepted says how far it is."""
+        return {}
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Return how many lines there are: before the last one was read, as many as the part that was read suggests.
@@ -119,9 +124,14 @@ class FileEventSource:
         share = self._share_read()
         if share is None:
             return {PARTITION: sys.maxsize}
-        known = max(self._last.lines, self._journal.progress.commit.offset)
+        known = self.lines_polled
         lines = 0 if self._reader is None else self._reader.lines
         return {PARTITION: max(known, round(lines / share)) if share else known}
+
+    @property
+    def lines_polled(self) -> int:
+        """How many lines were polled, or done by earlier runs."""
+        return max(self._marks.last.lines, self._journal.progress.commit.offset)
 
     def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first line's offset: nothing is deleted."""
@@ -139,6 +149,33 @@ class FileEventSource:
         """Read no further."""
         if self._reader is not None:
             self._reader.stop()
+
+
+class _Marks:
+    """Marks of the lines that were polled; `first` is the first one."""
+
+    def __init__(self, first: LinesRead) -> None:
+        self.last = first
+        """The last line's."""
+        self._marks = deque([first])
+        self._recent: deque[LinesRead] = deque()
+
+    def add(self, mark: LinesRead) -> None:
+        """Take the next line's mark."""
+        self.last = mark
+        self._recent.append(mark)
+        if len(self._recent) > _RECENT_MARKS:
+            earlier = self._recent.popleft()
+            if not earlier.lines % _MARK_EVERY:
+                self._marks.append(earlier)
+
+    def at(self, lines: int) -> LinesRead:
+        """Return the mark of so many lines, or the next one before; forget those before it."""
+        while self._recent and self._recent[0].lines <= lines:
+            self._marks.append(self._recent.popleft())
+        while len(self._marks) > 1 and self._marks[1].lines <= lines:
+            self._marks.popleft()
+        return self._marks[0]
 
 
 _Read = tuple[Record, LinesRead]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keycloak_bridge.backfill.files import TOPIC
-from keycloak_bridge.backfill.journal import Journal, Rejects
+from keycloak_bridge.backfill.journal import Journal, Rejects, read_journal
 from keycloak_bridge.backfill.source import PARTITION, FileEventSource
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Commit, Record
@@ -45,7 +45,7 @@ def drained(source: FileEventSource, *, commit: bool = False) -> list[int]:
     while source.end is None:
         offsets += [one.offset for one in source.poll(5.0, lambda _: False)]
         if commit:
-            source.commit({PARTITION: Commit(source.positions()[PARTITION])})
+            source.commit({PARTITION: Commit(source.lines_polled)})
     source.close()
     return offsets
 
@@ -59,7 +59,8 @@ def test_every_line_is_a_record_once(tmp_path: Path) -> None:
     assert {PARTITION: Commit(0)} == source.commits([PARTITION])
     assert list(range(450)) == drained(source)
     assert 450 == source.end
-    assert {PARTITION: 450} == source.end_offsets() == source.positions()
+    assert {PARTITION: 450} == source.end_offsets()
+    assert 450 == source.lines_polled
     assert () == source.poll(0.0, lambda _: False)
 
 
@@ -103,6 +104,43 @@ def changed() -> Iterator[Line]:
     """Yield 500 lines of which one is new."""
     for line in lines(500)():
         yield Line(0, line.number, b"new") if line.number == 300 else line
+
+
+@pytest.mark.parametrize(("done", "compared"), [(700, 500), (2600, 2500), (5900, 5900), (6000, 6000)])
+def test_a_commit_that_is_far_behind_is_compared_from_before_it(
+    tmp_path: Path, done: int, compared: int
+) -> None:
+    """A record that waits long is passed by thousands; the lines are compared all the same, if not all at once."""
+    first = opened(tmp_path, lines(6000))
+    drained(first)
+    first.commit({PARTITION: Commit(0)})
+    first.commit({PARTITION: Commit(done)})
+    found = read_journal(tmp_path / "journal.json")
+    assert found is not None
+    assert (compared, 6000) == (found[1].at_commit.lines, found[1].furthest.lines)
+
+    def changed_at(number: int) -> Callable[[], Iterator[Line]]:
+        return lambda: (
+            Line(0, line.number, b"new") if line.number == number else line for line in lines(6000)()
+        )
+
+    again = opened(tmp_path, lines(6000))
+    again.commit({PARTITION: Commit(done, "renewed")})
+    assert list(range(done, 6000)) == drained(again)
+    assert 6000 == again.end
+    with pytest.raises(ConfigError, match="have changed"):
+        opened(tmp_path, changed_at(compared)).poll(60.0, lambda _: False)
+    with pytest.raises(ConfigError, match="have changed"):
+        drained(opened(tmp_path, changed_at(min(compared + 1, 6000))))
+
+
+def test_a_poll_alone_is_no_position(tmp_path: Path) -> None:
+    """Where the records could not be taken over, they must not be committed; what was taken over says how far it is."""
+    source = opened(tmp_path, lines(3))
+    source.poll(60.0, lambda _: False)
+    source.close()
+
+    assert {} == source.positions()
 
 
 @pytest.mark.parametrize("other", [lines(500, "other"), lines(119), lines(499), changed])
@@ -185,11 +223,12 @@ def test_a_reader_that_is_ahead_is_stopped(tmp_path: Path) -> None:
     assert len(read) < 5000
 
 
-def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
-    """However far ahead the reader is, it holds a small part of the lines."""
+@pytest.mark.parametrize("done", [True, False], ids=["all done", "one waits"])
+def test_memory_does_not_grow_with_the_files(tmp_path: Path, done: bool) -> None:
+    """However far ahead the reader is, it holds a small part of the lines; one that fails alone may wait long."""
     source = opened(tmp_path, lines(30_000, "x" * 400))
     tracemalloc.start()
-    drained(source, commit=True).clear()
+    drained(source, commit=done).clear()
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
