@@ -137,64 +137,65 @@ class Interpreter:
     def _prepare(
         self,
         event: CloudEvent,
-        check: Callable[[CloudEvent], UserEvent],
+        validate: Callable[[CloudEvent], UserEvent],
         trace: Trace,
         accept: Callable[[CloudEvent], None],
         record: Record | None,
     ) -> Prepared | Skipped:
+        """Validate and map a decoded event; `validate` takes one whose record names no schema of the registry."""
         step, schema_id, fingerprint = "decode", None, None
         try:
             trace("decoded", f"{event.type} {event.id}")
             if event.type in self.ignored_types:
                 return Skipped(IGNORED, EventHead(event.id, event.type, event.subject))
             accept(event)
-            time = self._time_of(event, record)
+            time = event.time
+            if self.arrival is not None:
+                recorded_ms = None if record is None else record.timestamp_ms
+                time = self.arrival.time_of(time, recorded_ms)
+
             step = "schema"
-            registry, named = self.registry, None
-            if registry is not None and record is not None:
-                named = schema_reference(record, registry.frame_ids)
-            if registry is not None and record is not None and named is not None:
+            if (
+                (registry := self.registry) is not None
+                and record is not None
+                and (named := schema_reference(record, registry.frame_ids)) is not None
+            ):
                 schema_id = named.name
                 user_event = self._validated_by(registry, named, event, record)
             else:
                 schema_id = self.catalog.schema_id(event.type, event.dataschema)
-                user_event = check(event)
+                user_event = validate(event)
             trace("validated", user_event.schema_id)
+
             step = "map"
             fingerprint = self.mapping.serving(user_event).fingerprint
             desired = self.mapping.apply(user_event)
         except EventError as error:
-            error.context = EventContext(
-                step,
-                event.id,
-                event.type,
-                event.subject,
-                schema_id,
-                fingerprint,
-                event_identity(event.id, event.source, event.type, event.subject)
-                if event.subject
-                else None,
-            )
+            error.context = _context_of(event, step, schema_id, fingerprint)
             raise
         # the mapping has seen what the producer wrote
-        known: dict[str, Any] = {}
-        if isinstance(desired, DesiredUser):
-            known["user_id"] = desired.external_id.value
-        if time != user_event.time:
-            stated = user_event.time
-            clamped = self.arrival is not None and self.arrival.has_clamped(stated, time)
-            known |= {"time": time, "stated_time": stated, "clamped": clamped}
-        if record is not None:
-            known["recorded"] = record_time(record.timestamp_ms)
-        user_event = replace(user_event, **known)
+        user_event = self._completed(user_event, desired, time, record)
         targets = "" if isinstance(desired, OutOfScope) else ", ".join(desired.representation)
         trace("mapped", targets or desired)
         return Prepared(user_event, desired, fingerprint)
 
-    def _time_of(self, event: CloudEvent, record: Record | None) -> datetime | None:
-        if self.arrival is None:
-            return event.time
-        return self.arrival.time_of(event.time, None if record is None else record.timestamp_ms)
+    def _completed(
+        self,
+        event: UserEvent,
+        desired: DesiredUser | OutOfScope,
+        time: datetime | None,
+        record: Record | None,
+    ) -> UserEvent:
+        """Return the event as it is applied: with its user's id, the time that counts, and when it was recorded."""
+        known: dict[str, Any] = {}
+        if isinstance(desired, DesiredUser):
+            known["user_id"] = desired.external_id.value
+        if time != event.time:
+            clamped = self.arrival is not None and self.arrival.has_clamped(event.time, time)
+            known |= {"time": time, "stated_time": event.time, "clamped": clamped}
+        if record is not None:
+            known["recorded"] = record_time(record.timestamp_ms)
+        return replace(event, **known)
 
     def _validated_by(
         self, registry: SchemaRegistry, named: SchemaReference, event: CloudEvent, record: Record
@@ -228,3 +229,12 @@ class Interpreter:
             data={},
         )
         return replace(event, data=self.mapping.serving(event).data_naming(deletion.subject or ""))
+
+
+def _context_of(
+    event: CloudEvent, step: str, schema_id: str | None, mapping: str | None
+) -> EventContext:
+    """Return what is known of an event that `step` refuses."""
+    subject = event.subject
+    identity = event_identity(event.id, event.source, event.type, subject) if subject else None
+    return EventContext(step, event.id, event.type, subject, schema_id, mapping, identity)
