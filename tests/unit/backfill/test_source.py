@@ -106,7 +106,9 @@ def changed() -> Iterator[Line]:
         yield Line(0, line.number, b"new") if line.number == 300 else line
 
 
-@pytest.mark.parametrize(("done", "compared"), [(700, 500), (2600, 2500), (5900, 5900), (6000, 6000)])
+@pytest.mark.parametrize(
+    ("done", "compared"), [(700, 500), (2600, 2500), (5900, 5900), (6000, 6000)]
+)
 def test_a_commit_that_is_far_behind_is_compared_from_before_it(
     tmp_path: Path, done: int, compared: int
 ) -> None:
@@ -121,7 +123,8 @@ def test_a_commit_that_is_far_behind_is_compared_from_before_it(
 
     def changed_at(number: int) -> Callable[[], Iterator[Line]]:
         return lambda: (
-            Line(0, line.number, b"new") if line.number == number else line for line in lines(6000)()
+            Line(0, line.number, b"new") if line.number == number else line
+            for line in lines(6000)()
         )
 
     again = opened(tmp_path, lines(6000))
