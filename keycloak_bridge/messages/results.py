@@ -62,10 +62,13 @@ _EFFECTS = {
     Effect.RETURNED: "the deleted user came back from its directory and was disabled: delete it in the directory",
 }
 
+_UNMAILED = "; nor could the mail be recorded, so no mail is sent"
 
-def with_effect(result: Result, effect: Effect) -> Result:
-    """Return the result of a plan of which no more could be done."""
-    told = replace(result, reason=effect.value, message=_EFFECTS[effect])
+
+def with_effect(result: Result, effect: Effect, *, unmailed: bool = False) -> Result:
+    """Return the result of a plan of which no more could be done; `unmailed` where its mail was not requested either."""
+    message = _EFFECTS[effect] + (_UNMAILED if unmailed else "")
+    told = replace(result, reason=effect.value, message=message)
     if effect is Effect.RETURNED:
         return replace(told, action="updated", changed=("enabled",))
     return told if result.changed else replace(told, action="unchanged")

@@ -56,11 +56,15 @@ _SWITCHES = ("enabled", "emailVerified")
 
 
 class Executed(NamedTuple):
-    """The user's Keycloak id, what must still reach Kafka, and why less was done than the plan says."""
+    """The user's Keycloak id, what must still reach Kafka, and why less was done than the plan says.
+
+    `unmailed` says that no mail was requested although the plan does, since the user cannot be marked for it.
+    """
 
     user_id: str | None
     acknowledgements: tuple[Acknowledgement, ...] = ()
     effect: Effect | None = None
+    unmailed: bool = False
 
 
 class PlanExecutor:
@@ -123,6 +127,7 @@ class PlanExecutor:
         acknowledgements: list[Acknowledgement] = []
         effect: Effect | None = None
         refused: BridgeError | None = None
+        unmailed = False
         into_new_groups = Join(GROUPS, tuple(missing_groups))
         for operation in _joining_last(plan.operations, into_new_groups):
             if isinstance(operation, CreateUser):
@@ -131,6 +136,11 @@ class PlanExecutor:
             elif user_id is None:
                 raise AssertionError("a plan without a user must begin with CreateUser")
             elif isinstance(operation, RequestInvitation):
+                if (
+                    effect is Effect.SWITCHED
+                ):  # without its mark, the invite stage refuses the user as another's
+                    unmailed = True
+                    break
                 acknowledgements += self._invite(
                     self._invitation(event, desired, user_id, operation)
                 )
@@ -149,7 +159,7 @@ class PlanExecutor:
             self._trace("done", operation)
         if refused is not None:
             raise refused
-        return Executed(user_id, tuple(acknowledgements), effect)
+        return Executed(user_id, tuple(acknowledgements), effect, unmailed)
 
     def _create(self, operation: CreateUser, external_id: MatchCriterion) -> str:
         """Create the user and return its Keycloak id.

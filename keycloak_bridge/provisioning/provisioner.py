@@ -316,7 +316,9 @@ class Provisioner:
 
 def _result(event: UserEvent, desired: DesiredUser, plan: Plan, done: Executed) -> Result:
     result = result_of(event, plan, desired.external_id.value, done.user_id)
-    return result if done.effect is None else with_effect(result, done.effect)
+    return (
+        result if done.effect is None else with_effect(result, done.effect, unmailed=done.unmailed)
+    )
 
 
 def _creates(desired: DesiredUser) -> bool:

@@ -104,6 +104,29 @@ def test_a_user_of_a_read_only_directory_is_disabled_and_no_deletion_brings_it_b
     } == reasons
 
 
+def test_a_user_of_a_read_only_directory_is_neither_anonymised_nor_invited(bench: Bench) -> None:
+    """Keycloak refuses to erase anything of it, all at once, and it is disabled; it cannot be marked for a mail."""
+    bench.settings["KEYCLOAK_BRIDGE_LIFECYCLE_DELETED"] = "anonymise"
+    with federated(bench, "READ_ONLY", "u-ldap-1", "u-ldap-2"):
+        bench.publish(
+            about("u-ldap-1", "user.deleted", 1),
+            about("u-ldap-2", "user.invitation.requested", 1),
+        )
+        bench.catch_up()
+
+        enabled = bench.user("u-ldap-1")["enabled"]
+        results = {one["userId"]: one for one in bench.results()}
+        letters = bench.dead_letters()
+
+    assert not enabled
+    refused = {one["pointer"] for one in results["u-ldap-1"]["violations"]}
+    assert {"/user/username"} < refused
+    told = results["u-ldap-2"]
+    assert ("provisioned", "only-switched") == (told["outcome"], told["reason"])
+    assert "no mail" in told["message"]
+    assert 1 == len(letters)
+
+
 def test_a_user_of_a_writable_directory_is_disabled_changed_and_invited(bench: Bench) -> None:
     """Keycloak shows a password that nobody set; the mail is sent all the same."""
     with federated(bench, "WRITABLE", "u-ldap-1", "u-ldap-2"):

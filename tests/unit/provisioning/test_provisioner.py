@@ -418,6 +418,28 @@ def test_a_user_of_a_read_only_directory_is_enabled(harness: Harness, listed: st
     assert ("only-switched", True) == (result.reason, harness.keycloak.users()[0]["enabled"])
 
 
+@pytest.mark.parametrize("enables", [False, True])
+def test_no_mail_is_requested_of_a_user_that_cannot_be_marked(
+    harness: Harness, enables: bool
+) -> None:
+    """The invite stage would take its record for one that nobody asked for; the result says that there is no mail.
+
+    The mark of an earlier event is from the time when the directory could be written to.
+    """
+    user = with_field(a_desired_user(), enabled=not enables).representation
+    wanted = named(Intent.INVITE, invitation=TERMS)
+    if enables:
+        user["attributes"] = {**user["attributes"], "bridgeInvitation": ["due:event-0"]}
+        wanted = switched(Intent.ENABLE, enabled=True, invitation=TERMS)
+    harness.keycloak.add_directory_user(user)
+
+    result = harness.provision(wanted, 2)
+
+    assert ([], "only-switched") == (harness.invitations, result.reason)
+    assert (("enabled",) if enables else ()) == result.changed
+    assert "no mail" in str(result.message)
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_a_user_of_a_read_only_directory_is_refused_as_a_whole_or_only_disabled(
     harness: Harness, listed: str, known: bool
