@@ -1,5 +1,6 @@
-"""Unicode normalization whose time is linear, whatever the text is, and text that shows what it holds."""
+"""Unicode normalization in linear time, characters that nobody sees, and text that shows what it holds."""
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from typing import Literal
@@ -11,6 +12,15 @@ _PIECE = 256
 
 _JOINING_JAMO = range(0x1160, 0x1200)
 """Vowels and final consonants of Korean, which join with the letter before them."""
+
+_JOINERS = "\u200c\u200d"
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U0001d159\U000e0000-\U000e0fff]"
+)
+"""Characters that Unicode lets nobody see (`Default_Ignorable_Code_Point`) although they are in other categories than Cf.
+
+And its two ends of lines, and two symbols that are blank.
+"""
 
 
 def normalize(form: Form, text: str) -> str:
@@ -54,3 +64,25 @@ def printable(text: str) -> str:
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
     )
+
+
+def has_invisible_character(name: str) -> bool:
+    """Return whether `name` has a character that nobody can see.
+
+    A joiner is seen between letters of the scripts that need it, and counts only behind an ASCII character.
+    """
+    if name.isascii():
+        return not name.isprintable()
+    return any(
+        _is_invisible(one) and (one not in _JOINERS or before.isascii())
+        for before, one in zip(" " + name, name, strict=False)
+    )
+
+
+def without_invisible_characters(name: str) -> str:
+    """Return what people see of `name`."""
+    return "".join(one for one in name if not _is_invisible(one))
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) in ("Cf", "Cc") or bool(_INVISIBLE.match(character))

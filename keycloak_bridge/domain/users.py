@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypedDict, cast
 
+from keycloak_bridge.domain.unicode_text import has_invisible_character
+
 GROUPS = "groups"
 REALM_ROLES = "realmRoles"
 ORGANIZATIONS = "organizations"
@@ -27,18 +29,26 @@ def client_of(kind: str) -> str | None:
 
 
 def can_be_created(path: str) -> bool:
-    """Say whether a group can be stored at `path`, with those above it, and found there again.
+    """Say whether a group can be stored at `path`, with those above it, found there again, and told from others."""
+    return why_not_created(path) is None
+
+
+def why_not_created(path: str) -> str | None:
+    """Return what is wrong with the path of a group that is not to be created, None where it can be.
 
     Keycloak answers a long name by a bare 500, and PostgreSQL stores no NUL. Where a server escapes slashes in names, `~/` is
     one of them, and where it does not, the end of a name: what would be created is not known.
     """
-    names = path.strip("/").split("/")
-    return "~/" not in path and all(
-        name.strip() not in ("", ".", "..")
-        and len(name) <= _LONGEST_GROUP_NAME
-        and "\0" not in name
-        for name in names
-    )
+    if "~/" in path:
+        return "has an escaped slash or a name that ends in a tilde"
+    for name in path.strip("/").split("/"):
+        if name.strip() in ("", ".", ".."):
+            return "has a blank name, or one of dots alone"
+        if len(name) > _LONGEST_GROUP_NAME:
+            return f"has a name of more than {_LONGEST_GROUP_NAME} characters"
+        if has_invisible_character(name) or name != name.strip():
+            return "has a character that nobody sees, or a space at the end of a name"
+    return None
 
 
 EXACT_ID_ATTRIBUTE = "bridgeUserId"

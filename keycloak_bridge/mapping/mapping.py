@@ -21,6 +21,7 @@ from keycloak_bridge.domain.errors import (
 )
 from keycloak_bridge.domain.events import USER_CREATED, USER_UPDATED, UserEvent
 from keycloak_bridge.domain.representation import is_blank, normalised
+from keycloak_bridge.domain.unicode_text import has_invisible_character
 from keycloak_bridge.domain.users import (
     GROUPS,
     DesiredUser,
@@ -36,7 +37,6 @@ from keycloak_bridge.domain.users import (
 from keycloak_bridge.expressions.expression import Expression, Path, TypesOf, event_scope
 from keycloak_bridge.mapping.reader import read_rules
 from keycloak_bridge.mapping.reserved_names import (
-    has_invisible_character,
     is_anonymous,
     refuse_reserved_name,
 )

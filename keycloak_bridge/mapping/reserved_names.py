@@ -5,12 +5,11 @@ around it, and with look-alikes of other scripts as the letter that they look li
 """
 
 import re
-import unicodedata
 from collections.abc import Collection
 from functools import lru_cache
 
 from keycloak_bridge.domain.errors import ConflictError, Violation
-from keycloak_bridge.domain.unicode_text import normalize
+from keycloak_bridge.domain.unicode_text import normalize, without_invisible_characters
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.mapping.lookalikes import LOOKALIKES
 
@@ -25,37 +24,18 @@ _LETTERS = str.maketrans(
     | {"\u3002": "."}  # IDNA takes it for one
 )
 _DOT_ABOVE = re.compile("(?<=[ij])\u0307+")
-_JOINERS = "\u200c\u200d"
-_INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U0001d159\U000e0000-\U000e0fff]"
-)
-"""Characters that Unicode lets nobody see (`Default_Ignorable_Code_Point`) although they are in other categories than Cf.
-
-And its two ends of lines, and two symbols that are blank.
-"""
 
 
 def skeleton(name: str) -> str:
     """Return what people see of `name`; equal skeletons are names that they take for the same."""
     if name.isascii():
-        seen = name.lower() if name.isprintable() else _seen(name.lower())
+        seen = name.lower() if name.isprintable() else without_invisible_characters(name.lower())
         return seen.strip().translate(_LETTERS)
     for _ in range(2):  # a folded letter may decompose, and its parts fold again
         name = normalize("NFKD", name.casefold())
-    return _DOT_ABOVE.sub("", _seen(name).strip().translate(_LETTERS)).strip()
-
-
-def has_invisible_character(name: str) -> bool:
-    """Return whether `name` has a character that nobody can see.
-
-    A joiner is seen between letters of the scripts that need it, and counts only behind an ASCII character.
-    """
-    if name.isascii():
-        return not name.isprintable()
-    return any(
-        _is_invisible(one) and (one not in _JOINERS or before.isascii())
-        for before, one in zip(" " + name, name, strict=False)
-    )
+    return _DOT_ABOVE.sub(
+        "", without_invisible_characters(name).strip().translate(_LETTERS)
+    ).strip()
 
 
 def is_reserved(username: str, reserved: Collection[str]) -> bool:
@@ -106,14 +86,6 @@ def anonymous_username(user_id: str) -> str:
 def is_anonymous(username: str) -> bool:
     """Return whether the lower-case `username` is one that `anonymous_username` makes: it is kept for that user."""
     return _ANONYMOUS.fullmatch(username) is not None
-
-
-def _seen(name: str) -> str:
-    return "".join(one for one in name if not _is_invisible(one))
-
-
-def _is_invisible(character: str) -> bool:
-    return unicodedata.category(character) in ("Cf", "Cc") or bool(_INVISIBLE.match(character))
 
 
 @lru_cache(maxsize=16)

@@ -38,6 +38,7 @@ from keycloak_bridge.domain.users import (
     Membership,
     UserRepresentation,
     can_be_created,
+    why_not_created,
 )
 from keycloak_bridge.mapping.reserved_names import anonymous_username
 from keycloak_bridge.planning.bookkeeping import is_being_invited, with_mark_of
@@ -416,12 +417,20 @@ def _missing_error(
     """Report missing names by their position only: a name comes from the event and may be personal data."""
     plural, singular = _NOUNS[kind]
     names = [name for membership in memberships for name in membership.names]
+    creates = any(membership.create_missing for membership in memberships)
+
+    def why(name: str) -> str:
+        problem = why_not_created(name) if creates else None
+        return "" if problem is None else f", and none is created whose path {problem}"
+
     return MappingError(
         f"the realm does not have {len(missing)} of the user's {plural}",
         code="group-missing" if kind == GROUPS else "organization-missing",
         remedy=f"create the {singular} in Keycloak or correct the event; then replay it",
         violations=[
-            Violation(f"/user/{plural}/{at}", "exists", f"the realm has no such {singular}")
+            Violation(
+                f"/user/{plural}/{at}", "exists", f"the realm has no such {singular}{why(name)}"
+            )
             for at, name in enumerate(names)
             if name in missing
         ],

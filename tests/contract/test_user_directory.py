@@ -825,12 +825,26 @@ def test_group_is_created_with_those_above_it(directory: UserDirectory) -> None:
     assert () == directory.missing(GROUPS, known)
 
 
+UNSEEN = ["/new/a\u200bb", "/new/a\x01b", "/new/a\nb", "/new/sub ", "/new/\u3164"]
+"""Paths of groups that look like others."""
+
+
 @pytest.mark.parametrize(
     "path",
-    ["", "/", "/../users", "a//b", "/" + "x" * 256, "/new/ /sub", "/new~/one/sub", "/new/\0"],
+    [
+        "",
+        "/",
+        "/../users",
+        "a//b",
+        "/" + "x" * 256,
+        "/new/ /sub",
+        "/new~/one/sub",
+        "/new/\0",
+        *UNSEEN,
+    ],
 )
 def test_what_can_be_no_group_is_not_created(directory: UserDirectory, path: str) -> None:
-    """A path that could not be found again; nothing above it is created either."""
+    """A path that could not be found again, or not be told from another; nothing above it is created either."""
     with pytest.raises(KeycloakNotFoundError) as caught:
         directory.create_group(path)
 

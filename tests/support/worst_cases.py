@@ -18,12 +18,12 @@ from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.domain.patterns import compile_pattern
-from keycloak_bridge.domain.unicode_text import normalize
+from keycloak_bridge.domain.unicode_text import has_invisible_character, normalize
 from keycloak_bridge.events.formats import FORMATS
 from keycloak_bridge.events.record_key import RecordKeys
 from keycloak_bridge.expressions.functions import MappingFunctions
 from keycloak_bridge.mapping.mapping import username_problem
-from keycloak_bridge.mapping.reserved_names import has_invisible_character, skeleton
+from keycloak_bridge.mapping.reserved_names import skeleton
 from keycloak_bridge.settings.model import Settings
 
 

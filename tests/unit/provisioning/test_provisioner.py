@@ -144,6 +144,14 @@ REFUSED: dict[str, tuple[DesiredUser, str, list[str]]] = {
         "group-missing",
         ["/user/groups/1", "/user/groups/2"],
     ),
+    "group that nobody could tell from another": (
+        replace(
+            a_desired_user(),
+            memberships=(Membership(GROUPS, ("/nope", "/sta\u200bff"), create_missing=True),),
+        ),
+        "group-missing",
+        ["/user/groups/1"],
+    ),
     "organization": (
         replace(a_desired_user(), memberships=(Membership(ORGANIZATIONS, ("acme", "nope")),)),
         "organization-missing",
@@ -282,6 +290,30 @@ def test_a_user_of_a_new_group_goes_into_no_batch(harness: Harness) -> None:
     assert ("/new/sub",) == harness.keycloak.missing(GROUPS, ("/new/sub",))
     harness.provision(desired)
     assert harness.provisioner.draft(an_event(), desired) is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/new~/sub", "escaped slash"),
+        ("/new/ ", "blank name"),
+        ("/" + "x" * 256, "more than 255"),
+        ("/sta\u200bff", "nobody sees"),
+        ("/sta\x01ff", "nobody sees"),
+        ("/sta\nff", "nobody sees"),
+        ("/staff\u00a0", "space at the end"),
+    ],
+)
+def test_why_a_group_is_not_created_is_said(harness: Harness, path: str, why: str) -> None:
+    """It stands in no log otherwise what is wrong with a path that looks right; joiners of Persian are seen."""
+    joins = Membership(GROUPS, (path,), create_missing=True)
+    with pytest.raises(MappingError) as caught:
+        harness.provision(replace(a_desired_user(), memberships=(joins,)))
+
+    assert why in caught.value.violations[0].message
+    persian = Membership(GROUPS, ("/\u0645\u06cc\u200c\u0634\u0648\u062f",), create_missing=True)
+    harness.provision(replace(a_desired_user(), memberships=(persian,)))
+    assert () == harness.keycloak.missing(GROUPS, persian.names)
 
 
 def test_each_step_is_traced(harness: Harness) -> None:
