@@ -36,8 +36,8 @@ _LONGEST_URI = 2048
 class EnvelopeRules:
     """How to read a record: limits, the producer's envelope (None: CloudEvents) and its names of types.
 
-    `match_key` says that the user whom a record key names, where there is one, must be the event's subject;
-    `keys_name_users` that keys name users even if that is not asked of every event; `nulls_absent` that a property of the
+    `match_key` says that the user whom a record key names, where there is one, must be the event's subject, or without a
+    subject the user whom the mapping finds in its data; `keys_name_users` that keys name users even if that is not asked of every event; `nulls_absent` that a property of the
     data that is null counts as absent.
     """
 
@@ -69,7 +69,8 @@ class EventHead(NamedTuple):
 def decode(record: Record, rules: EnvelopeRules) -> CloudEvent:
     """Return the event in `record`; its data is not validated yet.
 
-    Raises TombstoneError, EventDecodeError with every wrong attribute, or KeyMismatchError.
+    Without a subject, whom its key names is not compared: see `refuse_key_of_another`. Raises TombstoneError, EventDecodeError
+    with every wrong attribute, or KeyMismatchError.
     """
     if record.unreadable is not None:
         raise EventDecodeError(
@@ -181,11 +182,24 @@ def _check_key(record: Record, subject: str | None, rules: EnvelopeRules) -> Non
             return
     except EventDecodeError as error:
         reason = error.message.removeprefix("the record key ")
-    raise KeyMismatchError(
+    raise _mismatch(reason, Violation("/subject", "key", "must be the record key"))
+
+
+def refuse_key_of_another(record: Record, user_id: str, rules: EnvelopeRules) -> None:
+    """Raise KeyMismatchError where the record's key names another user than `user_id`, and must not.
+
+    It is for events without a subject, which `decode` can compare with nothing.
+    """
+    if rules.match_key and rules.user_of_key(record) not in (None, user_id):
+        raise _mismatch("is not the user's id", Violation("/key", "key", "must be the user's id"))
+
+
+def _mismatch(reason: str, violation: Violation) -> KeyMismatchError:
+    return KeyMismatchError(
         f"the record key {reason}",
         remedy="publish with the user's id as key, say in envelope.key where in the key it is, or set events.match_key "
         "to false",
-        violations=(Violation("/subject", "key", "must be the record key"),),
+        violations=(violation,),
     )
 
 

@@ -27,7 +27,14 @@ from keycloak_bridge.domain.ports import SchemaRegistry, Trace, no_trace
 from keycloak_bridge.domain.users import DesiredUser, OutOfScope
 from keycloak_bridge.events.arrival import ArrivalRule, record_time
 from keycloak_bridge.events.cloudevents import parse_value
-from keycloak_bridge.events.decode import EnvelopeRules, EventHead, decode, deletion_of, peek
+from keycloak_bridge.events.decode import (
+    EnvelopeRules,
+    EventHead,
+    decode,
+    deletion_of,
+    peek,
+    refuse_key_of_another,
+)
 from keycloak_bridge.events.frames import schema_reference
 from keycloak_bridge.events.nulls import without_nulls
 from keycloak_bridge.mapping.lifecycle import Mappings
@@ -170,6 +177,8 @@ class Interpreter:
             step = "map"
             fingerprint = self.mapping.serving(user_event).fingerprint
             desired = self.mapping.apply(user_event)
+            if record is not None and event.subject is None and isinstance(desired, DesiredUser):
+                refuse_key_of_another(record, desired.external_id.value, self.rules)
         except EventError as error:
             error.context = _context_of(event, step, schema_id, fingerprint)
             raise

@@ -217,7 +217,10 @@ class EventsSettings:
         "dead-letter",
         "What to do with an event that is further ahead; `clamp` takes the record's timestamp as its time.",
     )
-    match_key: bool = setting(True, "Refuse an event whose record key is not the user's id.")
+    match_key: bool = setting(
+        True,
+        "Refuse an event whose record key is not the user's id: the `subject`, or without one what the mapping finds.",
+    )
     match_subject: bool = setting(True, "Refuse an event whose `subject` is not the user's id.")
     tombstones: Literal["ignore", "delete", "dead-letter"] = setting(
         "ignore",

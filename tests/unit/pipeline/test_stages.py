@@ -539,6 +539,72 @@ def test_an_id_of_two_properties_is_refused_at_start_where_tombstones_delete(
         of_own_schema(tmp_path, expression).check()
 
 
+WITHOUT_SUBJECT = {"type": "body.type", "id": "body.id", "time": "body.time", "data": "body.data"}
+"""The same events in an envelope that has no subject."""
+
+
+def of_keys(envelope: Mapping[str, Any], *, match_key: bool = True) -> Flow:
+    """Return a flow with u-1 in Keycloak, whose events have keys as the settings say."""
+    known = Interpretation(
+        Settings(
+            envelope=EnvelopeSettings(**envelope),
+            events=EventsSettings(match_key=match_key, tombstones="delete"),
+        )
+    )
+    flow = Flow(known=known)
+    flow.handle(event_of(subject=...), key=b'{"id": "u-1"}' if "key" in envelope else b"u-1")
+    return flow
+
+
+@pytest.mark.parametrize("kind", ["user.deleted", "user.disabled", "user.updated"])
+@pytest.mark.parametrize(
+    ("envelope", "key"),
+    [
+        ({}, b"u-2"),
+        ({}, b'"u-2"'),
+        ({"key": "key.id"}, b'{"id": "u-2"}'),
+        (WITHOUT_SUBJECT, b"u-2"),
+        ({**WITHOUT_SUBJECT, "key": "key.id"}, b'{"id": "u-2"}'),
+    ],
+)
+def test_a_key_is_compared_with_the_users_id_where_there_is_no_subject(
+    envelope: dict[str, str], key: bytes, kind: str
+) -> None:
+    """Else one user's events would have the order, and the fate, of another's."""
+    flow = of_keys(envelope)
+    about = later(kind, "e-2", "2026-11-02T08:00:00Z")
+
+    flow.handle({name: value for name, value in about.items() if name != "subject"}, key=key)
+
+    assert [("map", "key-mismatch")] == flow.reasons
+    assert [True] == [user["enabled"] for user in flow.keycloak.users()]
+    assert ("created", "key-mismatch") == (flow.results[0]["action"], flow.results[1]["reason"])
+    assert "the record key is not the user's id" == flow.results[1]["message"]
+
+
+@pytest.mark.parametrize(
+    ("envelope", "key", "match_key"),
+    [
+        ({}, b"u-1", True),
+        ({}, b"", True),
+        ({}, b"order-7", False),
+        ({"key": "key.id"}, b'{"id": "u-1", "tenant": "t"}', True),
+        ({"key": "key.id"}, b'{"id": "u-2"}', False),
+        (WITHOUT_SUBJECT, b"u-1", True),
+    ],
+)
+def test_an_event_without_a_subject_is_taken_where_its_key_may_be_what_it_is(
+    envelope: dict[str, str], key: bytes, match_key: bool
+) -> None:
+    """The same id, no key, or one that need not name the user."""
+    flow = of_keys(envelope, match_key=match_key)
+    about = later("user.disabled", "e-2", "2026-11-02T08:00:00Z")
+
+    flow.handle({name: value for name, value in about.items() if name != "subject"}, key=key)
+
+    assert ([], [False]) == (flow.reasons, [user["enabled"] for user in flow.keycloak.users()])
+
+
 @pytest.mark.parametrize("key", [b"\xff", b'{"id": "u-1"}', b'{"id": "u-1", "id": "u-2"}'])
 def test_a_tombstone_whose_key_cannot_be_read_is_a_dead_letter(key: bytes) -> None:
     """It is never skipped: somebody was to be deleted."""
