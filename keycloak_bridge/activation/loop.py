@@ -24,6 +24,7 @@ from keycloak_bridge.domain.errors import (
 from keycloak_bridge.domain.events import Commit, TopicPartition
 from keycloak_bridge.domain.ports import Clock, RecordConsumer
 from keycloak_bridge.ops.logs import log_event
+from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.ops.status import Status
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class ActivationLoop:
         ledger: Ledger,
         clock: Clock,
         status: Status,
+        metrics: Metrics,
         stamp: GroupStamp,
         session_s: float = 6.0,
     ) -> None:
@@ -55,6 +57,7 @@ class ActivationLoop:
         self._ledger = ledger
         self._clock = clock
         self._status = status
+        self._metrics = metrics
         self._stamp = stamp
         self._lease = Lease(session_s / 2)
         self._topic_id: str | None = None
@@ -74,7 +77,7 @@ class ActivationLoop:
                 except BrokerUnavailableError:
                     stop.wait(_PAUSE_S)
         except BridgeError as error:
-            give_up(self._status, error)
+            give_up(self._status, self._metrics, error)
         finally:
             deadline_s = self._clock.monotonic() + _DRAIN_S
             while self._ledger.is_waiting() and self._clock.monotonic() < deadline_s:
@@ -165,8 +168,9 @@ class ActivationLoop:
         return Commit(commit.offset, self._stamp.on(commit.metadata, self._topic_id))
 
 
-def give_up(status: Status, error: BridgeError) -> None:
+def give_up(status: Status, metrics: Metrics, error: BridgeError) -> None:
     """Report that nobody is watched by this process until it is started again."""
+    metrics.activation_off()
     status.note(
         STAGE, f"results activated and invitation-expired are not published: {error.message}"
     )

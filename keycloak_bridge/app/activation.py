@@ -118,12 +118,14 @@ def _watch(
         )
         stamp = group_stamp(settings, mappings, group_id)
         session_s = settings.kafka.session_timeout
-        ActivationLoop(source, ledger, runtime.clock, runtime.status, stamp, session_s).run(stop)
+        ActivationLoop(
+            source, ledger, runtime.clock, runtime.status, runtime.metrics, stamp, session_s
+        ).run(stop)
     except BridgeError as error:
-        give_up(runtime.status, error)
+        give_up(runtime.status, runtime.metrics, error)
     except Exception as error:  # noqa: BLE001 # users and mails go on
         log_event(logger, "internal-error", level=logging.ERROR, error=error, stage=STAGE)
-        give_up(runtime.status, InternalError("a fault of the bridge"))
+        give_up(runtime.status, runtime.metrics, InternalError("a fault of the bridge"))
 
 
 class _MailsDone:

@@ -179,6 +179,7 @@ def _kafka(
         connect,
         creates=creates,
         reads_results=settings.ui.enabled,
+        watches_activations=settings.activation.enabled,
         stamp=stamp,
         link_lives_s=link_lives_s,
     ).probes()

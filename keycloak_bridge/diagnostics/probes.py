@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from keycloak_bridge.delivery.group_position import is_of_another_topic
 from keycloak_bridge.delivery.group_stamp import GroupStamp
-from keycloak_bridge.domain.errors import BridgeError, ConfigError
+from keycloak_bridge.domain.errors import BridgeError, BrokerAccessError, ConfigError
 from keycloak_bridge.domain.times import format_duration
-from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, TopicSpec
+from keycloak_bridge.kafka.topics import KafkaAdmin, TopicFacts, TopicSpec
 from keycloak_bridge.ops.logs import failure
 from keycloak_bridge.settings.loading import is_loopback
 from keycloak_bridge.settings.model import KafkaSettings
@@ -129,18 +129,20 @@ class KafkaProbes:
         *,
         creates: bool = False,
         reads_results: bool = False,
+        watches_activations: bool = False,
         stamp: Callable[[str], GroupStamp] | None = None,
         link_lives_s: float = 0.0,
     ) -> None:
         """Take what to examine.
 
         `creates` says that the bridge creates missing topics at its start, `reads_results` that it reads the results topic, for
-        its page. `stamp` returns what the commits of a group should
-        say whose they are; None where that cannot be known. `link_lives_s` is the longest lifespan of an invitation's link.
+        its page, `watches_activations` that it watches who sets a password, where it invites. `stamp` returns what the
+        commits of a group should say whose they are; None where that cannot be known. `link_lives_s` is the longest lifespan of an invitation's link.
         """
         self._link_lives_s = link_lives_s
         self._stamp = stamp
         self._creates = creates
+        self._watches_activations = watches_activations
         self._rights = {**_RIGHTS, **({"results": ("READ", "WRITE")} if reads_results else {})}
         self._settings = settings
         self._specs = topics
@@ -304,28 +306,55 @@ class KafkaProbes:
             )
 
     def _check_groups(self) -> Iterable[ProbeResult]:
-        for group_id, facts in self._groups.items():
-            members = _count(facts.members, "member")
-            if facts.state in ("PreparingRebalance", "CompletingRebalance"):
-                yield yellow(
-                    f"{group_id} is rebalancing ({members})",
-                    "check again in a minute; if it does not end, look for members that join and leave repeatedly",
-                    group_id,
-                )
-            elif facts.members:
-                yield green(f"{group_id}: {facts.state.lower()}, {members}", group_id)
-            else:
-                yield green(f"{group_id}: no member at the moment", group_id)
-            yield from self._losses(group_id)
-            yield from self._stale_commits(group_id)
-            if self._stamp is not None:
-                yield from self._check_stamp(self._stamp(group_id))
+        for group_id in self._group_ids():
+            try:
+                yield from self._check_group(group_id)
+            except BrokerAccessError as error:  # the other groups may be allowed
+                yield red(error.message, error.remedy or "look at the broker's log", group_id)
+
+    def _check_group(self, group_id: str) -> Iterable[ProbeResult]:
+        facts = self._cluster.group(group_id)
+        members = _count(facts.members, "member")
+        if facts.state in ("PreparingRebalance", "CompletingRebalance"):
+            yield yellow(
+                f"{group_id} is rebalancing ({members})",
+                "check again in a minute; if it does not end, look for members that join and leave repeatedly",
+                group_id,
+            )
+        elif facts.members:
+            yield green(f"{group_id}: {facts.state.lower()}, {members}", group_id)
+        elif self._is_left(group_id):
+            yield yellow(
+                f"{group_id}: no member, although bridges run: nobody watches who sets a password",
+                "nothing, if they are runs with --until-caught-up, which never watch; otherwise look for `activation-off` in their logs, "
+                "and restart them: results activated and invitation-expired come late",
+                group_id,
+            )
+        else:
+            yield green(f"{group_id}: no member at the moment", group_id)
+        yield from self._losses(group_id)
+        yield from self._stale_commits(group_id)
+        if self._stamp is not None:
+            yield from self._check_stamp(self._stamp(group_id))
+
+    def _is_left(self, group_id: str) -> bool:
+        """Say whether a group without a member is the one that watches, while invitations are mailed."""
+        watches = group_id == self._settings.activation_group_id
+        return watches and self._cluster.group(self._settings.invite_group_id).members > 0
 
     def _losses(self, group_id: str) -> Iterable[ProbeResult]:
         """Compare what the group has committed with where its topic begins now."""
         for topic in self._topics_of(group_id):
             lost = self._cluster.deleted_unread(group_id, topic)
-            if lost:
+            if lost and group_id == self._settings.activation_group_id:
+                # it commits up to the first invitation that is still open, however far it has read
+                yield yellow(
+                    f"{topic} has lost up to {sum(lost.values()):,} records that {group_id} may still need "
+                    f"(partition {', '.join(map(str, lost))}): after a restart it does not watch these invitations",
+                    f"raise retention.ms of {topic} above the time that a link is valid",
+                    group_id,
+                )
+            elif lost:
                 yield yellow(
                     f"{topic} lost up to {sum(lost.values()):,} records before {group_id} had read them "
                     f"(partition {', '.join(map(str, lost))})",
@@ -390,12 +419,13 @@ class KafkaProbes:
     def _found(self) -> Mapping[str, TopicFacts]:
         return self._cluster.topics([spec.name for spec in self._specs])
 
-    @cached_property
-    def _groups(self) -> Mapping[str, GroupFacts]:
+    def _group_ids(self) -> Sequence[str]:
         names = [self._settings.group_id]
         if any(spec.purpose == "invitations" for spec in self._specs):
             names.append(self._settings.invite_group_id)
-        return {name: self._cluster.group(name) for name in names}
+            if self._watches_activations:
+                names.append(self._settings.activation_group_id)
+        return names
 
 
 def _rights_result(

@@ -136,6 +136,11 @@ class Metrics:
             "open_invitations",
             "Invitations whose person has not set a password yet, and whose link has not ended, as far as this process watches them.",
         )
+        self._activation_off = self._gauge(
+            "activation_off",
+            "1 once this process has given up watching who sets a password and whose link ends, since it cannot until it is started "
+            "again, else 0.",
+        )
         self._lookups = self._histogram(
             "lookup_seconds",
             "Seconds that Keycloak takes to look something up, by what it is asked by: `attribute`, `username`, `email`, "
@@ -238,6 +243,11 @@ class Metrics:
     def open_invitations(self, count: int) -> None:
         """Note how many invitations are watched."""
         self._open_invitations.set(count)
+
+    def activation_off(self) -> None:
+        """Note that invitations are not watched any more."""
+        self._open_invitations.set(0)
+        self._activation_off.set(1)
 
     def looked_up(self, kind: str, seconds: float) -> None:
         """Note how long a look-up of this kind took."""

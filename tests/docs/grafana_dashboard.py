@@ -62,6 +62,12 @@ def _grown(metric: str, by: str, more: str = "") -> str:
     return f"sum by ({by}) (increase({_of(metric, more)}[$__rate_interval]))"
 
 
+def _counted(metric: str, within: str) -> str:
+    """Return the growth of counters whose series begin with their first count, of which `increase` sees nothing; one for each series."""
+    series = _of(metric)
+    return f"(max_over_time({series}[{within}]) unless {series} offset {within}) or increase({series}[{within}])"
+
+
 _STATE = (
     Figure(
         "Bridges",
@@ -118,7 +124,7 @@ _STATE = (
         "Dead letters today",
         "Records that were refused in the last 24 hours, in both stages (KeycloakBridgeDeadLetters).",
         "short",
-        [(f"sum(increase({_of('dead_letters_total')}[24h])) or vector(0)", "")],
+        [(f"sum({_counted('dead_letters_total', '24h')}) or vector(0)", "")],
         warning=1,
     ),
     Figure(
@@ -164,7 +170,8 @@ _FLOW = (
     ),
     Figure(
         "Open invitations",
-        "Invitations whose person has not set a password yet, and whose link has not ended.",
+        "Invitations whose person has not set a password yet, and whose link has not ended; none from a bridge that no longer watches "
+        "(KeycloakBridgeActivationOff).",
         "short",
         [(f"sum({_of('open_invitations')})", "open")],
     ),
@@ -196,7 +203,12 @@ _WHY = (
         "Dead letters",
         "By code; docs/operating.md has the meaning of each (KeycloakBridgeDeadLetters, KeycloakBridgeMailsGivenUp).",
         "short",
-        [(_grown("dead_letters_total", "stage, code"), "{{stage}} {{code}}")],
+        [
+            (
+                f"sum by (stage, code) ({_counted('dead_letters_total', '$__rate_interval')})",
+                "{{stage}} {{code}}",
+            )
+        ],
     ),
     Figure(
         "Retries",

@@ -27,11 +27,10 @@ from monitoring import (
     metrics_in,
     panel_expressions,
     queries,
+    with_values,
 )
 
 pytestmark = pytest.mark.integration
-
-_VARIABLES = {"$job": "keycloak-bridge", "$instance": ".*", "$__rate_interval": "1m"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +86,6 @@ def scraping(target: str, folder: Path) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(60)
-
-
-def with_values(expression: str) -> str:
-    """Return an expression of the dashboard as Grafana sends it."""
-    for variable, value in _VARIABLES.items():
-        expression = expression.replace(variable, value)
-    return expression
 
 
 def of_variables() -> list[str]:

@@ -64,7 +64,9 @@ class Member:
             ),
         )
         stamp = GroupStamp(GROUP, "http://keycloak/realms/acme", "0123456789ab")
-        self.loop = ActivationLoop(self.source, self.ledger, watch.clock, self.status, stamp)
+        self.loop = ActivationLoop(
+            self.source, self.ledger, watch.clock, self.status, self.metrics, stamp
+        )
         self.source.when_revoked(self.loop._release)
 
 

@@ -26,6 +26,7 @@ PROCESS = (
 )
 """What prometheus_client says of the process, as far as docs/metrics.md names it."""
 
+_VARIABLES = {"$job": "keycloak-bridge", "$instance": ".*", "$__rate_interval": "1m"}
 _METRIC = re.compile(r"\b(?:keycloak_bridge|process)_[a-z_]+\b")
 
 
@@ -70,6 +71,13 @@ def panels() -> list[dict[str, Any]]:
 def panel_expressions() -> list[str]:
     """Return every expression of the dashboard with its variables."""
     return [target["expr"] for panel in panels() for target in panel["targets"]]
+
+
+def with_values(expression: str) -> str:
+    """Return an expression of the dashboard as Grafana sends it."""
+    for variable, value in _VARIABLES.items():
+        expression = expression.replace(variable, value)
+    return expression
 
 
 def exposed() -> dict[str, set[str]]:

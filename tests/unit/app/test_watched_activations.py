@@ -4,11 +4,13 @@ import threading
 from unittest.mock import Mock
 
 import pytest
+from stage_harness import counted
 
 from keycloak_bridge.activation.ledger import STAGE
 from keycloak_bridge.app import activation
 from keycloak_bridge.app.activation import watched_activations
 from keycloak_bridge.domain.errors import BrokerAccessError
+from keycloak_bridge.ops.metrics import Metrics
 from keycloak_bridge.ops.status import Status
 from keycloak_bridge.settings.loading import read_settings
 
@@ -48,12 +50,17 @@ def test_the_end_does_not_wait_for_a_call_that_hangs(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("error", [BrokerAccessError("not allowed"), ZeroDivisionError()])
-def test_what_goes_wrong_is_a_note(error: Exception) -> None:
+def test_what_goes_wrong_is_a_note_and_a_metric(error: Exception) -> None:
     """Such as a group that Kafka does not let in, since an upgrade brought it and the ACLs do not know it."""
-    status = Status()
+    status, metrics = Status(), Metrics()
+    metrics.open_invitations(7)
 
-    watched(Mock(status=status, wait_for=Mock(side_effect=error)))
+    watched(Mock(status=status, metrics=metrics, wait_for=Mock(side_effect=error)))
 
     (note,) = status.noted()
     assert note.startswith("activation: results activated and invitation-expired are not published")
     assert status.why_not_ready() == ()
+    assert ({(): 1.0}, {(): 0.0}) == (
+        counted(metrics, "activation_off"),
+        counted(metrics, "open_invitations"),
+    )

@@ -8,6 +8,7 @@ import pytest
 
 from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.diagnostics.probes import KafkaProbes, Light, ProbeResult, examine
+from keycloak_bridge.domain.errors import BrokerAccessError
 from keycloak_bridge.domain.events import Commit, TopicPartition
 from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, wanted_topics
 from keycloak_bridge.settings.model import KafkaSettings, TopicsSettings
@@ -19,6 +20,7 @@ NEEDED = {
 }
 EVERYTHING = frozenset({"READ", "WRITE", "DESCRIBE"})
 NAMES = {spec.purpose: spec.name for spec in SPECS}
+WATCHING = "keycloak-bridge-activation"
 
 
 def healthy() -> dict[str, TopicFacts]:
@@ -44,6 +46,8 @@ class StubCluster(KafkaAdmin):
     seen: GroupFacts = field(default_factory=lambda: GroupFacts("Stable", 2))
     metadata: tuple[str, ...] = ()
     behind: frozenset[int] = frozenset()
+    others: Mapping[str, GroupFacts] = field(default_factory=dict)
+    refused: str = ""
 
     def broker_versions(self) -> tuple[tuple[int, ...], ...]:
         return self.versions
@@ -53,12 +57,16 @@ class StubCluster(KafkaAdmin):
 
     def group(self, group_id: str) -> GroupFacts:
         assert group_id.startswith("keycloak-bridge")
-        return self.seen
+        if group_id == self.refused:
+            raise BrokerAccessError(
+                f"Kafka does not allow describing the consumer group {group_id}"
+            )
+        return self.others.get(group_id, self.seen)
 
     def deleted_unread(self, group_id: str, topic: str) -> Mapping[int, int]:
-        purpose = "invitations" if group_id.endswith("-invite") else "events"
+        purpose = "events" if group_id == "keycloak-bridge" else "invitations"
         assert NAMES[purpose] == topic
-        return self.lost if purpose == "events" else {}
+        return self.lost if group_id != "keycloak-bridge-invite" else {}
 
     def topic_id(self, name: str) -> str | None:
         return "0-1" if name == NAMES["events"] else None
@@ -246,3 +254,48 @@ def test_whose_group_it_is(metadata: tuple[str, ...], lights: set[Light]) -> Non
     ).probes()
 
     assert lights == {one.light for one in examine(probes) if one.probe == "kafka.groups"}
+
+
+def of_groups(cluster: KafkaAdmin, *, watches: bool = True) -> dict[str, Light]:
+    """Return the worst light of each group."""
+    probes = KafkaProbes(
+        KafkaSettings(), SPECS, lambda: cluster, watches_activations=watches
+    ).probes()
+    found = [one for one in examine(probes) if one.probe == "kafka.groups" and one.subject]
+    order = (Light.RED, Light.YELLOW, Light.GREEN)
+    return {
+        str(one.subject): min(
+            (it.light for it in found if it.subject == one.subject), key=order.index
+        )
+        for one in found
+    }
+
+
+@pytest.mark.parametrize(
+    ("cluster", "light"),
+    [
+        (StubCluster(), Light.GREEN),
+        (StubCluster(others={WATCHING: GroupFacts("Empty", 0)}), Light.YELLOW),
+        (StubCluster(refused=WATCHING), Light.RED),
+    ],
+)
+def test_the_group_that_watches_who_sets_a_password_is_examined(
+    cluster: StubCluster, light: Light
+) -> None:
+    """Where it has no member although mails go out, or Kafka does not let it in; the other groups are examined all the same."""
+    others = {"keycloak-bridge": Light.GREEN, "keycloak-bridge-invite": Light.GREEN}
+
+    assert {**others, WATCHING: light} == of_groups(cluster)
+    assert others == of_groups(cluster, watches=False)
+
+
+def test_a_group_without_members_is_no_fault_where_no_bridge_runs() -> None:
+    """As before the first start."""
+    assert {Light.GREEN} == set(of_groups(StubCluster(seen=GroupFacts("Dead", 0))).values())
+
+
+def test_invitations_that_are_gone_before_they_are_closed_are_told() -> None:
+    """The group commits no further than the first open one, so that a restart would not find it."""
+    lights = of_groups(StubCluster(lost={0: 3}))
+
+    assert Light.YELLOW == lights[WATCHING]

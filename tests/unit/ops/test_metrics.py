@@ -116,6 +116,7 @@ def test_what_is_reported_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         ("end_to_end_latency_seconds_count", *HERE): 1.0,
         ("limited_changes", ("limit", "disables")): 12.0,
         ("open_invitations",): 7.0,
+        ("activation_off",): 0.0,
         ("limited_changes_max", ("limit", "disables")): 500.0,
         ("problem", ("code", "mail-not-sent"), ("stage", "invite")): 1.0,
         ("ready",): 0.0,
