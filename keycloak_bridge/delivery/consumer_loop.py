@@ -26,7 +26,7 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
     UndecidedMailError,
 )
-from keycloak_bridge.domain.events import Commit, TopicPartition
+from keycloak_bridge.domain.events import Commit, Record, TopicPartition
 from keycloak_bridge.domain.ports import RecordConsumer, RecordHandler
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.stage_reports import StageReport
@@ -92,6 +92,9 @@ class ConsumerLoop:
         self._offset_resets: dict[TopicPartition, int] = {}
         self._warned_of: str | None = None
         self._lag: dict[int, int] = {}
+        self._passed_over = False
+        """Whether the consumer may stand behind records that were read and not accepted."""
+
         self._group_check_at_s: float | None = None if context.stamp is not None else math.inf
 
     def run(self, stop: threading.Event, until: Until | None = None) -> None:
@@ -125,6 +128,7 @@ class ConsumerLoop:
         self._status.beat(self._context.name, self._clock.monotonic())
         in_hand = self.delivery.look()
         with self._tolerating_outages():
+            self._read_again()
             self._start_assigned()
         with self._tolerating_outages():
             now_s = self._clock.monotonic()
@@ -225,11 +229,27 @@ class ConsumerLoop:
                 group=stamp.group_id,
             )
 
+    def _read_again(self) -> None:
+        """Go back to what comes after the records that were accepted, where a poll failed, or what followed it."""
+        if self._passed_over:
+            for partition, offset in self.delivery.next_offsets().items():
+                self._source.seek(partition, offset)
+            self._passed_over = False
+
     def _fetch(self, timeout_s: float) -> None:
+        passed_over, self._passed_over = self._passed_over, True
         records = self._source.poll(timeout_s, self.delivery.held)
-        self.delivery.accept([(record, self._handler.ordering_key(record)) for record in records])
+        self.delivery.accept([(record, self._ordering_key(record)) for record in records])
+        self._passed_over = passed_over
         self._offset_resets.update(self._source.take_offset_resets())
         self._note_offset_resets()
+
+    def _ordering_key(self, record: Record) -> bytes:
+        """Return the record's ordering key; what cannot be read has one of its own, and its worker meets the fault."""
+        try:
+            return self._handler.ordering_key(record)
+        except Exception:
+            return f"@{record.offset}".encode()
 
     def _note_offset_resets(self) -> None:
         """Report what Kafka deleted while it waited to be read."""
@@ -254,7 +274,8 @@ class ConsumerLoop:
 
     def _commit(self, now_s: float, *, unchanged: bool) -> None:
         self._forget_unassigned()
-        commits = self.delivery.commits(self._source.positions(), unchanged=unchanged)
+        positions = {} if self._passed_over else self._source.positions()
+        commits = self.delivery.commits(positions, unchanged=unchanged)
         if not commits:
             return
         before = self.delivery.offsets()

@@ -151,6 +151,11 @@ class Delivery:
         with self._changed:
             return self._partition_states.offsets()
 
+    def next_offsets(self) -> Mapping[TopicPartition, int]:
+        """Return the offset of each partition in hand that comes after the last one that was accepted."""
+        with self._changed:
+            return self._partition_states.next_offsets()
+
     def look(self) -> InHand:
         """Return what is in hand; raises the error of a worker that stops the flow."""
         with self._changed:

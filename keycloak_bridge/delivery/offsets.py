@@ -107,6 +107,10 @@ class PartitionStates:
         """Return the committed offset of each partition in hand."""
         return {partition: state.committed.offset for partition, state in self._states.items()}
 
+    def next_offsets(self) -> dict[TopicPartition, int]:
+        """Return the offset of each partition in hand that comes after the last one that was delivered."""
+        return {partition: state.tracker.next_offset for partition, state in self._states.items()}
+
     def oldest_s(self, now_s: float) -> float:
         """Return for how many seconds the slowest partition has waited for its first unfinished offset."""
         return max((state.waited_s(now_s) for state in self._states.values()), default=0.0)
@@ -185,6 +189,11 @@ class OffsetTracker:
         """How many delivered offsets are not finished."""
         return len(self._nodes)
 
+    @property
+    def next_offset(self) -> int:
+        """The offset after the last one that was delivered."""
+        return self._start if self.last_delivered is None else self.last_delivered + 1
+
     def deliver(self, offset: int) -> bool:
         """Note that `offset` was read, and say whether it is to be worked on.
 
@@ -220,8 +229,7 @@ class OffsetTracker:
             return self._ring.after.offset
         if self.last_delivered is None:
             return self._start if position is None else position
-        following = self.last_delivered + 1
-        return following if position is None else max(following, position)
+        return self.next_offset if position is None else max(self.next_offset, position)
 
     def finished_above(self) -> tuple[range, ...]:
         """Return what need not be done again from `next_to_commit()` on, as ascending ranges.

@@ -1,7 +1,7 @@
 """What a stage does while Keycloak, Kafka, the bridge itself or a single record fails."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from delivery_harness import LETTERS, P0, TOPIC, At, Hand, at_of, policy
@@ -16,6 +16,7 @@ from keycloak_bridge.domain.errors import (
     PartitionRevokedError,
     UndecidedMailError,
 )
+from keycloak_bridge.domain.events import Record, TopicPartition
 
 DOWN = "Keycloak does not answer"
 GONE = "Kafka does not answer"
@@ -209,6 +210,64 @@ def test_kafka_is_left_alone_for_a_moment_after_it_failed() -> None:
         hand.turn(0.1)
 
     assert 5 == len(hand.source.commit_errors)
+
+
+def test_records_that_a_failed_poll_brought_are_read_again() -> None:
+    """The consumer stands behind them, and no commit may pass them over."""
+    hand = Hand(0)
+    hand.settle_all()
+    hand.publish(0, 0, 0)
+    real = hand.source.poll
+
+    def poll(timeout_s: float, held: Callable[[TopicPartition], bool]) -> Sequence[Record]:
+        records = real(timeout_s, held)
+        if not records:
+            return records
+        hand.source.poll = real  # type: ignore[method-assign]
+        raise BrokerUnavailableError(GONE)
+
+    hand.source.poll = poll  # type: ignore[method-assign]
+    hand.turn(2.0)
+    hand.turn(2.0)
+    passed_over = hand.committed
+    hand.settle_all()
+
+    assert {P0: 1} == passed_over
+    assert [(0, 0), (0, 1), (0, 2), (0, 3)] == hand.handler.handled
+    assert {P0: 4} == hand.committed
+
+
+def test_a_poll_that_cannot_be_accepted_commits_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever ends the process between reading and accepting, the next one begins there."""
+    hand = Hand(0)
+    hand.settle_all()
+    hand.publish(0, 0)
+    monkeypatch.setattr(hand.delivery, "accept", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        hand.run()
+
+    assert {P0: 1} == hand.committed
+
+
+def test_a_record_whose_ordering_key_cannot_be_told_is_handled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its worker meets the fault and says what to do; the records around it go on."""
+    hand = Hand(0, 0, 0)
+    real = hand.handler.ordering_key
+
+    def ordering_key(record: Record) -> bytes:
+        if record.offset == 1:
+            raise MemoryError
+        return real(record)
+
+    monkeypatch.setattr(hand.handler, "ordering_key", ordering_key)
+    hand.settle_all()
+
+    assert [(0, 0), (0, 1), (0, 2)] == sorted(hand.handler.handled)
+    assert {P0: 3} == hand.committed
 
 
 # the membership
