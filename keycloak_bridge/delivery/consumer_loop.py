@@ -248,7 +248,7 @@ class ConsumerLoop:
         """Return the record's ordering key; what cannot be read has one of its own, and its worker meets the fault."""
         try:
             return self._handler.ordering_key(record)
-        except Exception:
+        except Exception:  # noqa: BLE001 # one record must not stop the others
             return f"@{record.offset}".encode()
 
     def _note_offset_resets(self) -> None:

@@ -112,9 +112,11 @@ class ResultPublisher:
             self._report_unreadable(record, error)
         again = sent.sent(record)
         # a parked event follows from a dead letter that was counted
-        counts = not again and not isinstance(error, ParkedError)
-        if counts and not context.brake.admits():
-            raise HoldError("too much became a dead letter", wait_s=BRAKED_S, code="brake")
+        if not (again or isinstance(error, ParkedError) or sent.counted(record)):
+            if not context.brake.admits():
+                raise HoldError("too much became a dead letter", wait_s=BRAKED_S, code="brake")
+            # as often as Kafka refuses the dead letter, it is the same one
+            sent.note_counted(record)
         letter = self.output.dead_letter(record, error, result, step=step, group_id=self.group_id)
         # even where it arrives, the record comes again if its result does not
         sent.note(record)

@@ -81,6 +81,7 @@ class SentDeadLetters:
         self._reach = reach
         self._until: dict[TopicPartition, int] = {}
         self._sent: BoundedDict[bytes, None] = BoundedDict()
+        self._counted: BoundedDict[bytes, None] = BoundedDict()
 
     def begin(self, partition: TopicPartition, committed: int) -> None:
         """Note that a partition is read from its commit on, perhaps after another owner."""
@@ -93,6 +94,14 @@ class SentDeadLetters:
     def sent(self, record: Record) -> bool:
         """Say whether this process sent a dead letter of `record` before, as far as it remembers."""
         return record_digest(record) in self._sent
+
+    def note_counted(self, record: Record) -> None:
+        """Note that the brake has counted a dead letter of `record`, which may not be handed over yet."""
+        self._counted.put(record_digest(record), None)
+
+    def counted(self, record: Record) -> bool:
+        """Say whether the brake has counted a dead letter of `record`, as far as this process remembers."""
+        return record_digest(record) in self._counted
 
     def covers(self, record: Record) -> bool:
         """Say whether the dead letters must be searched before one is written of `record`."""

@@ -77,12 +77,9 @@ class BatchWriter:
         self._has_room = condition(lock)
         self._queue: deque[tuple[float, _Entry]] = deque()
         self._closed = False
-        self._started = False
-        # daemons: a call that hangs must not keep the process from ending
-        self._threads = [
-            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True)
-            for number in range(1, threads + 1)
-        ]
+        self._wanted = threads
+        self._starting = threading.Lock()
+        self._running = False
 
     def submit(self, user: UserRepresentation, may_write: MayWrite) -> Future[str | None]:
         """Have `user` created with others; return the future of its Keycloak id, None where it must be written by itself.
@@ -91,12 +88,14 @@ class BatchWriter:
         batches are full and not sent yet.
         """
         entry = _Entry(user, may_write)
+        if not self._has_threads():
+            entry.created.set_result(None)
+            return entry.created
         with self._changed:
             while not self._closed and len(self._queue) >= _AHEAD * self._limit.batch_size:
                 self._has_room.wait()
             closed = self._closed
             if not closed:
-                self._start()
                 self._queue.append((self._clock.monotonic(), entry))
                 if len(self._queue) == 1 or len(self._queue) >= self._limit.batch_size:
                     self._changed.notify()
@@ -114,11 +113,30 @@ class BatchWriter:
             self._has_room.notify_all()
         _fail(waiting, revoked_error())
 
-    def _start(self) -> None:
-        if not self._started:
-            self._started = True
-            for thread in self._threads:
-                thread.start()
+    def _has_threads(self) -> bool:
+        """Say whether any thread writes batches, after starting them at first; as many as the system lets begin will do."""
+        if not self._running:
+            with self._starting:
+                self._running = self._running or self._start_threads() > 0
+        return self._running
+
+    def _start_threads(self) -> int:
+        started = 0
+        try:
+            for number in range(1, self._wanted + 1):
+                # a daemon: a call that hangs must not keep the process from ending
+                threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
+                started = number
+        except RuntimeError as error:
+            log_event(
+                logger,
+                "batch-threads-missing",
+                level=logging.WARNING,
+                message=f"of {self._wanted} threads for batches, the system lets {started} begin: allow the process more "
+                "(docker --pids-limit, ulimit -u)",
+                error=error,
+            )
+        return started
 
     def _work(self) -> None:
         while self._write_next():

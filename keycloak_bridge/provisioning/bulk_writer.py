@@ -57,7 +57,13 @@ class BulkWriter:
         batched = self._batched(write)
         if batched is None:
             return self._write_singly(write)
-        created = self._batches.submit(batched.body, batched.may_write)
+        try:
+            created = self._batches.submit(batched.body, batched.may_write)
+        except BaseException:
+            self._known_users.end(
+                batched.announced
+            )  # else no event of the user would ever be written
+            raise
         return then(created, partial(self._finish, batched))
 
     def accepted(self, desired: DesiredUser) -> None:

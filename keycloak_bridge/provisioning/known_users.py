@@ -118,11 +118,9 @@ class KnownUsers:
         since_s = self._backlog.since_s(partition)
         if since_s is None:
             return False
-        now_s = self._clock.monotonic()
         with self._lock:
-            if now_s - self._asked_s > _FRESH_S:
-                self._known = None
-            self._asked_s = now_s
+            self._drop_old_list()
+            self._asked_s = self._clock.monotonic()
             if self._known is not None and self._begun_s > since_s:
                 return _id_key(external_id) not in self._known
         self._begin_listing()
@@ -170,6 +168,7 @@ class KnownUsers:
     def _announce(self, desired: DesiredUser, *, in_batch: bool) -> Announced | None:
         keys = (_id_key(desired.external_id.value), *_name_keys(desired.representation))
         with self._lock:
+            self._drop_old_list()
             known = self._known is None or keys[0] in self._known
             first = not known and keys[0] not in self._being_created
             if keys[0] in self._in_batches or (in_batch and not first):
@@ -183,6 +182,10 @@ class KnownUsers:
                 self._announced_meanwhile += keys
         return Announced(keys, first, in_batch)
 
+    def _drop_old_list(self) -> None:
+        if self._known is not None and self._clock.monotonic() - self._asked_s > _FRESH_S:
+            self._known = None
+
     def _begin_listing(self) -> None:
         if not self._backlog.is_large:
             return
@@ -190,7 +193,10 @@ class KnownUsers:
             if self._listing_now or self._clock.monotonic() < self._again_at_s:
                 return
             self._listing_now = True
-        threading.Thread(target=self._list, name="known-users", daemon=True).start()
+        try:
+            threading.Thread(target=self._list, name="known-users", daemon=True).start()
+        except RuntimeError as error:  # the system lets no more threads begin
+            self._not_listed(error)
 
     def _list(self) -> None:
         try:
@@ -211,14 +217,17 @@ class KnownUsers:
             else:
                 self._search_for_now(users, counted_s)
         except Exception as error:  # noqa: BLE001 # the flow goes on without the list
-            self._pause(_AGAIN_S)
-            log_event(
-                logger,
-                "realm-not-listed",
-                level=logging.WARNING,
-                message="every event is searched for by itself until the realm can be listed",
-                error=error,
-            )
+            self._not_listed(error)
+
+    def _not_listed(self, error: Exception) -> None:
+        self._pause(_AGAIN_S)
+        log_event(
+            logger,
+            "realm-not-listed",
+            level=logging.WARNING,
+            message="every event is searched for by itself until the realm can be listed",
+            error=error,
+        )
 
     def _pays(self, users: int) -> bool:
         records, saved_s = self._backlog.records, self._saved_s()
@@ -272,7 +281,7 @@ class KnownUsers:
 
 
 class _Keys:
-    """A set of texts as 64-bit hashes, about 8 bytes each; a text that is not in it is mistaken once in 10^13.
+    """A set of texts as 64-bit hashes, 8 bytes for each different text; one that is not in it is mistaken once in 10^13.
 
     Each bucket is sorted by itself, so that one more text moves only a small part of millions. Not safe to share between
     threads.
@@ -287,7 +296,9 @@ class _Keys:
 
     def add(self, *texts: str) -> None:
         for hashed in map(_hash, texts):
-            insort(self._buckets[hashed % _BUCKETS], hashed)
+            bucket = self._buckets[hashed % _BUCKETS]
+            if not is_among(bucket, hashed):
+                insort(bucket, hashed)
 
 
 def _hash(text: str) -> int:

@@ -356,3 +356,25 @@ def test_an_archive_that_cannot_be_asked_writes_nothing(monkeypatch: pytest.Monk
         give_up(flow)
 
     assert ([], None) == (flow.letters, flow.brake.reason)
+
+
+def test_a_letter_that_kafka_does_not_take_yet_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the outage: the brake is for many bad records, and this is one."""
+    flow = Flow(brake=Brake(3, 50, 20))
+    real = flow.broker.publish
+
+    def publish(message: Message) -> Acknowledgement:
+        if message.topic == DEAD_LETTERS:
+            raise BrokerUnavailableError("Kafka does not answer")
+        return real(message)
+
+    monkeypatch.setattr(flow.broker, "publish", publish)
+    for _ in range(30):
+        with pytest.raises(BrokerUnavailableError):
+            give_up(flow)
+    monkeypatch.undo()
+    for acknowledgement in give_up(flow):
+        settled(acknowledgement)
+
+    assert flow.brake.reason is None
+    assert 1 == len(flow.letters)

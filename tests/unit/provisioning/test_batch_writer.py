@@ -315,3 +315,31 @@ def test_the_span_of_a_batch_is_linked_to_those_of_its_records() -> None:
     ]
     assert [True, False, True] == [not one.status.is_unset for one in batches]
     assert [f"{one.context.trace_id:032x}" for one in batches] == below
+
+
+@pytest.mark.parametrize(("allowed", "outcome"), [(0, [None, "id-u0"]), (1, ["id-u0", "id-u0"])])
+def test_threads_that_cannot_begin_keep_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    allowed: int,
+    outcome: list[Outcome],
+) -> None:
+    """Without any, users are written by themselves until the system lets one begin; one alone writes them all."""
+    writer, begun = writer_to(Importer(), 10, threads=3), [0]
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if begun[0] >= allowed:
+            raise RuntimeError("can't start new thread")
+        begun[0] += 1
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    first = outcome_of(writer.submit(UserRepresentation(username="u0"), lambda: True))
+    monkeypatch.undo()
+    second = outcome_of(writer.submit(UserRepresentation(username="u0"), lambda: True))
+    writer.close()
+
+    assert outcome == [first, second]
+    (warning,) = caplog.records
+    assert f"the system lets {allowed} begin" in warning.getMessage()

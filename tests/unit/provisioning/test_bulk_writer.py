@@ -515,3 +515,17 @@ def test_a_fault_of_the_bridge_is_reported_for_all_of_the_batch(
     slow.writer.flush()
 
     assert [InternalError] * 2 == slow.errors
+
+
+def test_a_user_who_gets_into_no_batch_is_not_claimed_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault while it is handed over is the record's alone; the next attempt writes it."""
+    process = world.member()
+    with monkeypatch.context() as failing:
+        failing.setattr(process.writer, "submit", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write(process, placed(WHOLE, 0))
+    error = write(process, placed(WHOLE, 0))
+
+    assert (error, world.ids()) == (None, ["u-1"])

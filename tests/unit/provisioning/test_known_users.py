@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -344,3 +345,49 @@ def test_a_username_that_may_be_anothers_address_is_known(
     scene = Scene(monkeypatch, stored("u-1", username=username, email=email)).listed()
 
     assert scene.known_users.holds_name(username.upper()) is expected
+
+
+def test_a_list_that_nobody_asks_is_dropped(scene: Scene) -> None:
+    """Although users go on being announced: it would grow for as long as the process lives."""
+    scene.listed()
+    known = [scene.known_users.holds_name("another@acme.example")]
+    for waited_s in (59.0, 2.0):
+        scene.clock.advance(waited_s)
+        with scene.known_users.creating(wanted("u-2")):
+            known.append(scene.known_users.holds_name("another@acme.example"))
+
+    assert [False, False, True] == known  # without a list, any name may be somebody's
+
+
+def test_the_events_of_one_user_are_one_entry(scene: Scene) -> None:
+    """However many there are."""
+    scene.listed()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(10_000):
+            with scene.known_users.creating(wanted("u-1")):
+                pass
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert after - before < 20_000
+
+
+def test_a_listing_whose_thread_cannot_begin_is_tried_again_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that fails; until then every user is searched for."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(threading.Thread, "start", start)
+        first = scene.excludes("u-2")
+    scene.clock.advance(61.0)
+    scene.listed()
+
+    assert not first
+    assert scene.excludes("u-2")
