@@ -79,7 +79,7 @@ class BatchWriter:
         self._closed = False
         self._wanted = threads
         self._starting = threading.Lock()
-        self._running = False
+        self._started = False
 
     def submit(self, user: UserRepresentation, may_write: MayWrite) -> Future[str | None]:
         """Have `user` created with others; return the future of its Keycloak id, None where it must be written by itself.
@@ -114,29 +114,32 @@ class BatchWriter:
         _fail(waiting, revoked_error())
 
     def _has_threads(self) -> bool:
-        """Say whether any thread writes batches, after starting them at first; as many as the system lets begin will do."""
-        if not self._running:
-            with self._starting:
-                self._running = self._running or self._start_threads() > 0
-        return self._running
+        """Say whether batches are written, after starting the threads at first; as many as the system lets begin will do."""
+        return self._started or self._start_threads()
 
-    def _start_threads(self) -> int:
-        started = 0
-        try:
-            for number in range(1, self._wanted + 1):
-                # a daemon: a call that hangs must not keep the process from ending
-                threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
-                started = number
-        except RuntimeError as error:
-            log_event(
-                logger,
-                "batch-threads-missing",
-                level=logging.WARNING,
-                message=f"of {self._wanted} threads for batches, the system lets {started} begin: allow the process more "
-                "(docker --pids-limit, ulimit -u)",
-                error=error,
-            )
-        return started
+    def _start_threads(self) -> bool:
+        with self._starting:
+            if self._started:
+                return True
+            begun = 0
+            try:
+                for number in range(1, self._wanted + 1):
+                    # a daemon: a call that hangs must not keep the process from ending
+                    threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
+                    begun = number
+            except RuntimeError as error:
+                log_event(
+                    logger,
+                    "batch-threads-missing",
+                    level=logging.WARNING,
+                    message=f"of {self._wanted} threads for batches, the system lets {begun} begin: allow the process more "
+                    "(docker --pids-limit, ulimit -u)",
+                    error=error,
+                )
+                if not begun:
+                    return False
+            self._started = True
+            return True
 
     def _work(self) -> None:
         while self._write_next():
