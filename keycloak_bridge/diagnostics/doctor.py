@@ -10,21 +10,14 @@ from keycloak_bridge.app.realm_check import realm_problems
 from keycloak_bridge.app.wiring import group_stamp, topic_specs
 from keycloak_bridge.diagnostics.certificates import certificate_probe
 from keycloak_bridge.diagnostics.exposure import exposure_probes
+from keycloak_bridge.diagnostics.kafka_probes import KafkaProbes
 from keycloak_bridge.diagnostics.keycloak_probes import (
     KEYCLOAK_CONNECTION,
     KeycloakProbes,
     RealmSetup,
 )
 from keycloak_bridge.diagnostics.keycloak_survey import KeycloakSurvey
-from keycloak_bridge.diagnostics.probes import (
-    KafkaProbes,
-    Probe,
-    ProbeResult,
-    examine,
-    green,
-    red,
-    yellow,
-)
+from keycloak_bridge.diagnostics.probes import Probe, ProbeResult, examine, green, red, yellow
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.users import InvitationTerms
 from keycloak_bridge.kafka.topics import KafkaAdmin

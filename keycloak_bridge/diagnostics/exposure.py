@@ -7,15 +7,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from keycloak_bridge.diagnostics.probes import (
-    Probe,
-    ProbeResult,
-    beyond_this_machine,
-    gray,
-    green,
-    yellow,
-)
-from keycloak_bridge.settings.loading import LoadedSettings
+from keycloak_bridge.diagnostics.probes import Probe, ProbeResult, gray, green, yellow
+from keycloak_bridge.settings.loading import LoadedSettings, is_loopback
 from keycloak_bridge.settings.model import KafkaSettings, Settings
 from keycloak_bridge.settings.schema import settings_by_name
 
@@ -165,3 +158,8 @@ def _guards(settings: Settings) -> Iterable[ProbeResult]:
         yield yellow(f"{name} is off: {risk}", f"set {name}, or remove it for the default", name)
     if not off:
         yield green("limits, brake and verification are on")
+
+
+def beyond_this_machine(addresses: Sequence[str]) -> Sequence[str]:
+    """Return those of the addresses (`host:port`, `[::1]:9092`, `host`) that are not this machine's own."""
+    return [one for one in addresses if not is_loopback(urlsplit(f"//{one}").hostname or "")]

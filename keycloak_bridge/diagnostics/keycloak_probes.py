@@ -15,7 +15,7 @@ from keycloak_bridge.diagnostics.keycloak_survey import (
     FederationProvider,
     KeycloakSurvey,
 )
-from keycloak_bridge.diagnostics.probes import Probe, ProbeResult, _count, gray, green, red, yellow
+from keycloak_bridge.diagnostics.probes import Probe, ProbeResult, counted, gray, green, red, yellow
 from keycloak_bridge.domain.errors import KeycloakConflictError
 from keycloak_bridge.domain.users import EXACT_ID_ATTRIBUTE
 from keycloak_bridge.keycloak.calls import ALTERNATIVES, EVENTS_ROLE, IMPORT_ROLE, USERS_ROLE
@@ -384,7 +384,7 @@ def _federation_result(provider: FederationProvider) -> ProbeResult:
 
 def lookup_result(name: str, users: int, took_s: float) -> ProbeResult:
     """Judge how long a search by `username` or an attribute takes, which most events cost that are not of a new user."""
-    message = f"a search by {name} takes {took_s * 1000:.0f} ms among {_count(users, 'user')}"
+    message = f"a search by {name} takes {took_s * 1000:.0f} ms among {counted(users, 'user')}"
     if took_s <= SLOW_S:
         return green(message)
     light = yellow if took_s <= TOO_SLOW_S else red

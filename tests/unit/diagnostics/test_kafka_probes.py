@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 
 from keycloak_bridge.delivery.group_stamp import GroupStamp
-from keycloak_bridge.diagnostics.probes import KafkaProbes, Light, ProbeResult, examine
+from keycloak_bridge.diagnostics.kafka_probes import KafkaProbes
+from keycloak_bridge.diagnostics.probes import Light, ProbeResult, examine
 from keycloak_bridge.domain.errors import BrokerAccessError
 from keycloak_bridge.domain.events import Commit, TopicPartition
 from keycloak_bridge.kafka.topics import GroupFacts, KafkaAdmin, TopicFacts, wanted_topics
