@@ -243,6 +243,8 @@ def test_a_plan_of_many_users_costs_a_few_pages(
     """Whether they are in the realm or not: a sample of searches, the count, and the pages."""
     realm, clock, population = HttpRealm(), FakeClock(), Population(interpretation())
     monkeypatch.setattr(connections, "keycloak_admin", lambda _, clock: realm.admin(clock))
+    # on a busy machine, the sample would end before its twentieth search
+    monkeypatch.setattr(snapshot, "SystemClock", lambda: clock)
     for number in range(600):
         user_id, address = f"u-{number}", f"u-{number}@acme.example"
         population.take_in(record_of(event_of(user_id, data={"email": address})))
