@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import isinf
 from typing import Any, NoReturn
 
@@ -16,6 +16,9 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LONGEST_POINTER = 512
 _LONGEST_INTEGER = 300  # digits; a double ends at 309, and every consumer must read the same number
 _STRINGS_AND_BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+_STRUCTURE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}:,]', re.DOTALL)
+_ONE_STRING = re.compile(r'[ \t\r\n]*("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\r\n]*', re.DOTALL)
+_SPACES = " \t\r\n"
 _PRINTABLE = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BROKEN = re.compile("[\0\ud800-\udfff]")
@@ -94,6 +97,49 @@ def _members(value: Any) -> Iterator[tuple[str | int, Any]]:
     if isinstance(value, dict):
         return iter(value.items())
     return iter(enumerate(value) if isinstance(value, list) else ())
+
+
+def top_level_texts(text: bytes, names: Collection[str]) -> Mapping[str, str | None]:
+    """Return those members of the object in `text` that have one of these `names`, None for one that is repeated or no text.
+
+    It is for JSON that `parse_json` refuses for what is in it, such as its depth: nothing below the top level is looked at, and
+    nothing recurses. The result is empty where the value is no object, or does not end where the text does.
+    """
+    try:
+        characters = _characters(text.removeprefix(_BYTE_ORDER_MARK))
+        return _top_level_texts(characters, names)
+    except (EventDecodeError, ValueError):
+        return {}
+
+
+def _top_level_texts(text: str, names: Collection[str]) -> Mapping[str, str | None]:
+    """Do that; raises ValueError for what is no object."""
+    found: dict[str, str | None] = {}
+    depth, begin = 0, 0
+    key: str | None = None
+    for match in _STRUCTURE.finditer(text):
+        mark, at = match[0], match.start()
+        if depth == 0:
+            if mark != "{" or text[:at].strip(_SPACES):
+                break
+            depth, begin = 1, match.end()
+        elif depth > 1 or mark in ("{", "["):
+            depth += (mark in ("{", "[")) - (mark in ("}", "]"))
+        elif mark == ":":
+            name = _ONE_STRING.fullmatch(text, begin, at)
+            if name is None or key is not None:
+                break
+            key, begin = json.loads(name[1]), match.end()
+        elif mark in (",", "}", "]"):
+            if key is not None and key in names:
+                value = _ONE_STRING.fullmatch(text, begin, at)
+                is_text = value is not None and key not in found
+                found[key] = json.loads(value[1]) if value is not None and is_text else None
+            key, begin = None, match.end()
+            if mark != ",":
+                ended = mark == "}" and not text[begin:].strip(_SPACES)
+                return found if ended else {}
+    return {}
 
 
 def pointer(path: Iterable[str | int]) -> str:

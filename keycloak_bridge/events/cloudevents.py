@@ -4,14 +4,14 @@ import binascii
 import json
 import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from keycloak_bridge.domain.errors import EventDecodeError, TombstoneError, Violation
 from keycloak_bridge.domain.events import Message, Record
-from keycloak_bridge.domain.json_reader import MAX_BYTES, MAX_DEPTH, parse_json
+from keycloak_bridge.domain.json_reader import MAX_BYTES, MAX_DEPTH, parse_json, top_level_texts
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.events.frames import SCHEMA_ID_HEADER, named, without_frame
 from keycloak_bridge.events.recognition import recognise
@@ -140,6 +140,32 @@ def read_head(record: Record, limits: SizeLimits) -> Mapping[str, Any]:
     ):
         return body
     return binary_attributes(headers)
+
+
+def read_refused_type(record: Record, limits: SizeLimits) -> str | None:
+    """Return the type of the structured CloudEvent in `record` whose value is JSON that is refused; see `refused_members`."""
+    found = refused_members(record, limits, ("type", "specversion"))
+    is_structured = "specversion" in found or _media_type(header_texts(record)).startswith(
+        STRUCTURED
+    )
+    return found.get("type") if is_structured else None
+
+
+def refused_members(
+    record: Record, limits: SizeLimits, names: Collection[str]
+) -> Mapping[str, str | None]:
+    """Return what `top_level_texts` finds in a value that is JSON, but refused for what is in it; nothing in any other.
+
+    What is so refused may still say that it is of a type that is ignored.
+    """
+    try:
+        parse_value(record, limits)
+    except TombstoneError:
+        return {}
+    except EventDecodeError as error:
+        if error.code in _REFUSED_JSON:
+            return top_level_texts(without_frame(record.value or b"", limits.max_bytes), names)
+    return {}
 
 
 def header_texts(record: Record) -> Mapping[str, str | bytes]:
@@ -357,5 +383,6 @@ def _not_json(where: str) -> Violation:
 
 
 _UNREADABLE = ("not-json", "wrong-encoding")
+_REFUSED_JSON = ("invalid-text", "duplicate-key", "invalid-number", "too-deep")
 _CONTENT_TYPE_VIOLATION = _not_json(f"/headers/{CONTENT_TYPE}")
 _DATA_TYPE_VIOLATION = _not_json(f"/{_CONTENT_TYPE_OF_DATA}")

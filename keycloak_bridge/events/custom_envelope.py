@@ -11,7 +11,13 @@ from jmespath.parser import ParsedResult
 
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, TombstoneError, Violation
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.events.cloudevents import RawEnvelope, SizeLimits, envelope_error, parse_value
+from keycloak_bridge.events.cloudevents import (
+    RawEnvelope,
+    SizeLimits,
+    envelope_error,
+    parse_value,
+    refused_members,
+)
 from keycloak_bridge.events.recognition import recognise
 from keycloak_bridge.events.record_key import read_key
 from keycloak_bridge.expressions.expression import (
@@ -50,6 +56,14 @@ class CustomEnvelope:
                 with suppress(EventDecodeError):
                     found[name] = _text(self._evaluate(name, scope))
         return found
+
+    def read_refused_type(self, record: Record, limits: SizeLimits) -> str | None:
+        """Return the type in a value that is JSON but refused, where the expression is a property of its top level.
+
+        Any other expression could find another type in what can be read of such a value than in all of it.
+        """
+        name = _property_of_body(self.expressions["type"].parsed)
+        return None if name is None else refused_members(record, limits, (name,)).get(name)
 
     def read(self, record: Record, limits: SizeLimits) -> RawEnvelope:
         """Return what the expressions find in `record`.
@@ -122,6 +136,14 @@ def compile_envelope(expressions: Mapping[str, str | None]) -> CustomEnvelope | 
     if problems:
         raise ConfigError("\n".join(problems), remedy="correct [envelope] in the settings file")
     return CustomEnvelope(compiled, frozenset(of_value))
+
+
+def _property_of_body(parsed: Mapping[str, Any]) -> str | None:
+    """Return `name` where the expression is `body.name`."""
+    if parsed["type"] != "subexpression":
+        return None
+    parts = [one["value"] for one in parsed["children"] if one["type"] == "field"]
+    return parts[1] if len(parts) == len(parsed["children"]) == 2 and parts[0] == "body" else None
 
 
 def _scope(record: Record, body: Any) -> Mapping[str, Any]:

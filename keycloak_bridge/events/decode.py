@@ -22,6 +22,7 @@ from keycloak_bridge.events.cloudevents import (
     envelope_error,
     read_cloudevent,
     read_head,
+    read_refused_type,
     text_problem,
 )
 from keycloak_bridge.events.custom_envelope import CustomEnvelope
@@ -132,6 +133,15 @@ def peek(record: Record, rules: EnvelopeRules) -> EventHead:
     if subject is None:
         subject = rules.user_of_key(record)
     return EventHead(event_id, rules.types.get(event_type or "", event_type), subject)
+
+
+def refused_type(record: Record, rules: EnvelopeRules) -> str | None:
+    """Return the type of the event in `record` where its JSON is refused for what is in it, and `peek` sees none; never raises."""
+    if rules.custom is not None:
+        found = rules.custom.read_refused_type(record, rules.limits)
+    else:
+        found = read_refused_type(record, rules.limits)
+    return rules.types.get(found or "", found)
 
 
 def _read(record: Record, rules: EnvelopeRules) -> RawEnvelope:

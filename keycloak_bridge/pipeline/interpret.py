@@ -34,6 +34,7 @@ from keycloak_bridge.events.decode import (
     deletion_of,
     peek,
     refuse_key_of_another,
+    refused_type,
 )
 from keycloak_bridge.events.frames import schema_reference
 from keycloak_bridge.events.nulls import without_nulls
@@ -130,6 +131,8 @@ class Interpreter:
         if not self.ignored_types:
             return None
         head = peek(record, self.rules)
+        if head.type is None:
+            head = head._replace(type=refused_type(record, self.rules))
         return Skipped(IGNORED, head) if head.type in self.ignored_types else None
 
     def prepare(

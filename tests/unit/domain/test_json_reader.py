@@ -1,5 +1,6 @@
 """JSON is read strictly, in linear time, and without recursion."""
 
+import json
 import time
 import tracemalloc
 from contextlib import suppress
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keycloak_bridge.domain.errors import EventDecodeError
-from keycloak_bridge.domain.json_reader import parse_json, pointer
+from keycloak_bridge.domain.json_reader import parse_json, pointer, top_level_texts
 
 
 def failure(text: bytes, **limits: int) -> EventDecodeError:
@@ -178,3 +179,55 @@ def test_the_first_broken_text_is_named(text: bytes, where: str) -> None:
     (violation,) = failure(text).violations
 
     assert where == violation.pointer
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+)
+
+
+@given(st.dictionaries(st.text(), VALUES), st.booleans(), st.sampled_from((None, 1)))
+def test_texts_of_the_top_level_are_found_without_reading_the_rest(
+    value: dict[str, Any], ascii_only: bool, indent: int | None
+) -> None:
+    """The same that a parser finds."""
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
+
+    found = top_level_texts(text, value.keys())
+
+    assert {key: one if isinstance(one, str) else None for key, one in value.items()} == found
+
+
+@given(st.binary() | st.text(st.sampled_from('{}[]:,"\\ua1 ')).map(str.encode))
+def test_of_any_other_text_no_member_is_found_or_what_a_parser_finds(text: bytes) -> None:
+    """It never raises, and whatever is no object has no members."""
+    found = top_level_texts(text, ("", "a", "1", "u"))
+
+    with suppress(EventDecodeError):
+        value = parse_json(text)
+        texts = value if isinstance(value, dict) else {}
+        assert all(one in (None, texts.get(key)) for key, one in found.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b'{"a": "x", "b": ' + b"[" * 400_000 + b"]" * 400_000 + b"}", {"a": "x"}),
+        (b'{"a": "x", "b": ' + b"[" * 400_000 + b"]" * 400_000, {}),
+        (b'{"a": "x", "b": {"a": "y"}}', {"a": "x"}),
+        (b'{"a": "x", "\\u0061": "x"}', {"a": None}),
+        (b'{"a": 1}', {"a": None}),
+        (b'{"a": "x"}{}', {}),
+        (b'{"a": "x" "y"}', {"a": None}),
+        (b'{"a" "b": "x"}', {}),
+        (b'[{"a": "x"}]', {}),
+        (b'\xef\xbb\xbf {"a": "x"} ', {"a": "x"}),
+        (b"{}", {}),
+        (b"", {}),
+        (b"\xff", {}),
+    ],
+)
+def test_a_member_is_a_text_that_is_there_once(text: bytes, expected: dict[str, Any]) -> None:
+    """At the top level of an object that ends where the text does."""
+    assert expected == top_level_texts(text, ("a",))

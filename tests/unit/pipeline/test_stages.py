@@ -99,6 +99,13 @@ def headed(**attributes: str) -> tuple[tuple[str, bytes | None], ...]:
     return tuple((f"ce_{name}", text.encode()) for name, text in attributes.items())
 
 
+def broken(data: str, *, kind: str = "order.placed", frame: bytes = b"") -> Record:
+    """Return the record of an order whose `data` is JSON that is refused."""
+    start = '{"specversion": "1.0", "id": "o-1", "source": "/shop", "subject": "order/1"'
+    text = f'{start}, "data": {data}, "type": "{kind}"}}'
+    return Record(EVENTS, 3, 42, -1, b"u-1", frame + text.encode())
+
+
 PLACED = event_of(type="order.placed", data={"userId": ...})
 IGNORED: dict[str, Record] = {
     "nothing wrong": record_of(PLACED),
@@ -123,6 +130,17 @@ IGNORED: dict[str, Record] = {
     ),
     "binary, and too large": Record(
         EVENTS, 3, 42, -1, None, b" " * 1_048_577, headed(type="order.placed")
+    ),
+    "a text that cannot be stored": record_of({**PLACED, "data": {"note": "a\0b"}}),
+    "half of a surrogate pair": broken('{"note": "\\uD800"}'),
+    "a property twice": broken('{"n": 1, "n": 2}'),
+    "a number that no double holds": broken('{"n": ' + "9" * 500 + "}"),
+    "deeper than allowed": broken("[" * 100 + "]" * 100),
+    "much deeper than allowed": broken('{"a":' * 50_000 + "1" + "}" * 50_000),
+    "refused, with an id twice": broken('1, "id": "x"'),
+    "refused, in a frame": broken('{"n": 1, "n": 2}', frame=b"\x00\x00\x00\x00\x07"),
+    "refused, its type with escapes": broken(
+        '"\\u0000", "\\u0061": "{"', kind="order\\u002eplaced"
     ),
     "binary, without a value": Record(EVENTS, 3, 42, -1, b"u-1", None, headed(type="order.placed")),
 }
@@ -399,6 +417,49 @@ def test_an_ignored_type_in_an_envelope_of_the_producers(value: bytes | None) ->
     flow.settle(flow.provision.handle(Record(EVENTS, 3, 42, -1, b"u-1", value, headers)))
 
     assert ([], [], []) == (flow.results, flow.letters, flow.keycloak.calls)
+
+
+@pytest.mark.parametrize(
+    ("record", "code"),
+    [
+        (broken('"\\u0000", "type": "order.placed"'), "duplicate-key"),
+        (broken('"\\u0000"', kind="user.created"), "invalid-text"),
+        (broken('{"type": "order.placed", "n": "\\u0000"}', kind="user.created"), "invalid-text"),
+        (broken('"\\u0000", "typ\\u0065": 7'), "duplicate-key"),
+        (broken('"\\u0000"', kind='order.placed", "x": nothing, "y": "'), "not-json"),
+        (broken("[" * 100), "too-deep"),
+        (record_of(b'["order.placed", "\\u0000"]', key=b"u-1"), "invalid-text"),
+        (record_of(b'{"type": ["order.placed"], "n": "\\u0000"}', key=b"u-1"), "invalid-text"),
+    ],
+)
+def test_what_has_no_certain_type_is_not_ignored(record: Record, code: str) -> None:
+    """The type must be a text, there once, at the top level of what ends where the value does."""
+    flow = Flow(ignored_types={"order.placed"})
+
+    flow.settle(flow.provision.handle(record))
+
+    assert [("decode", code)] == flow.reasons
+
+
+@pytest.mark.parametrize(
+    ("expression", "is_ignored"),
+    [("body.kind", True), ("body.head.kind", False), ("body.kind || 'OrderPlaced'", False)],
+)
+def test_an_ignored_type_in_a_value_that_an_envelope_of_the_producers_cannot_read(
+    expression: str, *, is_ignored: bool
+) -> None:
+    """It is read where the expression names a property of the value, and not guessed where it could find another."""
+    envelope = EnvelopeSettings(
+        type=expression, id="body.no", data="body", types={"OrderPlaced": "order.placed"}
+    )
+    flow = Flow(ignored_types={"order.placed"}, known=Interpretation(Settings(envelope=envelope)))
+    value = (
+        b'{"head": {"kind": "OrderPlaced"}, "kind": "OrderPlaced", "no": "7", "note": "\\u0000"}'
+    )
+
+    flow.settle(flow.provision.handle(Record(EVENTS, 3, 42, -1, b"u-1", value)))
+
+    assert ([] if is_ignored else [("decode", "invalid-text")]) == flow.reasons
 
 
 @pytest.mark.parametrize("policy", ["ignore", "delete", "dead-letter"])
