@@ -13,7 +13,7 @@ from keycloak_bridge.domain.errors import EventDecodeError, TombstoneError, Viol
 from keycloak_bridge.domain.events import Message, Record
 from keycloak_bridge.domain.json_reader import MAX_BYTES, MAX_DEPTH, parse_json, top_level_texts
 from keycloak_bridge.domain.times import format_time
-from keycloak_bridge.events.frames import SCHEMA_ID_HEADER, named, without_frame
+from keycloak_bridge.events.frames import named, without_frame
 from keycloak_bridge.events.recognition import recognise
 from keycloak_bridge.expressions.timestamps import TimeError, read_time
 
@@ -80,8 +80,7 @@ def parse_value(record: Record, limits: SizeLimits) -> Any:
     except EventDecodeError as error:
         what = None
         if error.code in _UNREADABLE:
-            has_id = any(name == SCHEMA_ID_HEADER for name, _ in record.headers)
-            what = named(value, has_schema_id=has_id)
+            what = named(value, record.headers)
         raise what or error from None
     if len(value) <= _LARGEST_KEPT:
         record.parsed[limits] = parsed

@@ -5,6 +5,7 @@ what is there.
 """
 
 import zlib
+from collections.abc import Sequence
 from uuid import UUID
 
 from keycloak_bridge.domain.errors import EventDecodeError, Violation
@@ -145,10 +146,10 @@ def unsupported_key(key: bytes) -> EventDecodeError:
     )
 
 
-def named(value: bytes, *, has_schema_id: bool) -> EventDecodeError | None:
+def named(value: bytes, headers: Sequence[tuple[str, bytes | None]]) -> EventDecodeError | None:
     """Return the error that says what a `value` is that could not be read as JSON, None where that is not known.
 
-    `has_schema_id` says that a header has the id of the value's schema.
+    One of the record's `headers` may have the id of the value's schema.
     """
     if encoding := _encoding(value):
         return _wrong_encoding(encoding)
@@ -164,9 +165,11 @@ def named(value: bytes, *, has_schema_id: bool) -> EventDecodeError | None:
             code="batch-not-supported",
             remedy="publish one event a record",
         )
-    if has_schema_id:
+    given = {name for name, _ in headers}
+    header = next((name for name, _, _ in _ID_HEADERS if name in given), None)
+    if header is not None:
         return _unsupported(
-            f"{_binary_format(value)}, with the id of its schema in the header {SCHEMA_ID_HEADER}"
+            f"{_binary_format(value)}, with the id of its schema in the header {header}"
         )
     return None
 

@@ -107,13 +107,30 @@ def test_a_refusal_says_what_is_there(value: bytes, code: str, what: str) -> Non
     assert "event-1" not in caught.value.message
 
 
-def test_an_id_in_a_header_names_the_format() -> None:
-    """Newer serializers of Confluent frame nothing; their JSON is plain JSON."""
-    headers = (("__value_schema_id", b"\x01" + GLUE),)
+@pytest.mark.parametrize(
+    ("header", "schema"),
+    [
+        ("__value_schema_id", b"\x01" + GLUE),
+        ("apicurio.value.globalId", bytes(7) + b"\x07"),
+        ("apicurio.value.contentId", bytes(7) + b"\x07"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("value", "what"), [(b"\x08u-42\xff", "Avro"), (b"\x00\x0a\x01\xff", "Protobuf")]
+)
+def test_an_id_in_a_header_names_the_format(
+    header: str, schema: bytes, value: bytes, what: str
+) -> None:
+    """Newer serializers of Confluent, and those of Apicurio, frame nothing; their JSON is plain JSON."""
+    headers = ((header, schema),)
 
     assert "event-1" == decode(record(BODY, headers=headers), RULES).id
-    with pytest.raises(EventDecodeError, match="Avro, with the id of its schema in the header"):
-        decode(record(b"\x08u-42\xff", headers=headers), RULES)
+    with pytest.raises(EventDecodeError) as caught:
+        decode(record(value, headers=headers), RULES)
+    assert "unsupported-format" == caught.value.code
+    assert f"the value is {what}, with the id of its schema in the header {header};" in str(
+        caught.value
+    )
 
 
 def test_an_expression_that_fails_says_what_is_there_instead() -> None:
