@@ -49,7 +49,7 @@ from keycloak_bridge.domain.ports import (
     UserDirectory,
 )
 from keycloak_bridge.domain.times import format_time
-from keycloak_bridge.domain.users import InvitationTerms, UserRepresentation
+from keycloak_bridge.domain.users import InvitationTerms, UserRepresentation, single_value
 from keycloak_bridge.invitations.rules import LINK_AHEAD_S
 from keycloak_bridge.ops.logs import log_event
 from keycloak_bridge.ops.metrics import Metrics
@@ -609,8 +609,7 @@ class Ledger:
         )
 
     def _external_id(self, user: UserRepresentation) -> str | None:
-        values = (user.get("attributes") or {}).get(self._policy.external_id) or []
-        return values[0] if len(values) == 1 else None
+        return single_value(user, self._policy.external_id)
 
     def _report(self, *, readable: bool) -> None:
         """Log once whether events can be read, and when that changes."""

@@ -18,12 +18,12 @@ from keycloak_bridge.domain.errors import BusyError
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.ports import Clock, UserDirectory
 from keycloak_bridge.domain.times import format_time
-from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
+from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation, single_value
 from keycloak_bridge.kafka.dead_letter_topic import DeadLetterReader
 from keycloak_bridge.messages.results import PastOutcome
 from keycloak_bridge.ops.status import Status
 from keycloak_bridge.outcome_log.log import OutcomeFilter, OutcomeLog
-from keycloak_bridge.outcome_log.user_state import only, setters_by_target, state_of
+from keycloak_bridge.outcome_log.user_state import setters_by_target, state_of
 from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.ui.access import PageAccess
 from keycloak_bridge.ui.follower import Follower
@@ -181,7 +181,7 @@ class UserViews:
 
     def _view(self, asked: str) -> UserView | None:
         user = self._user(asked)
-        user_id = asked if user is None else only(user.get("attributes") or {}, self._external_id)
+        user_id = asked if user is None else single_value(user, self._external_id)
         outcomes, cut = self._outcomes(user_id)
         opened = 0 if user_id is None else self._letters.of_user(user_id)
         if user is None and not outcomes and not opened and not cut:

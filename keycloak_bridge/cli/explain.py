@@ -25,14 +25,13 @@ from keycloak_bridge.cli.dead_letters import counted, dead_letter_reader, read_i
 from keycloak_bridge.cli.tables import NO_BREAK
 from keycloak_bridge.domain.times import format_time, parse_time
 from keycloak_bridge.domain.unicode_text import printable
-from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation
+from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation, single_value
 from keycloak_bridge.messages.dead_letter_inventory import DeadLetterFilter
 from keycloak_bridge.messages.results import PastOutcome
 from keycloak_bridge.outcome_log.log import OutcomeLog
 from keycloak_bridge.outcome_log.user_state import (
     FIELDS,
     LastInvitation,
-    only,
     setters_by_target,
     state_of,
 )
@@ -72,7 +71,7 @@ def explain(
         click.echo(_list_of(matches, name), err=True)
         return INVALID_EVENT
     found = matches[0] if matches else directory.get(user)
-    user_id = user if found is None else only(found.get("attributes") or {}, name)
+    user_id = user if found is None else single_value(found, name)
     outcomes: Sequence[PastOutcome] = ()
     opened = total = 0
     if user_id is not None:
@@ -104,7 +103,7 @@ def _list_of(users: Sequence[UserRepresentation], external_id: str) -> str:
     """Return the ids of several users, from which one is to be chosen."""
     lines = [f"{len(users)} users of the realm have this; pass the Keycloak id of one of them:"]
     for user in users[:_FEW]:
-        of_it = only(user.get("attributes") or {}, external_id) or "none in user management"
+        of_it = single_value(user, external_id) or "none in user management"
         lines.append(printable(f"  {user['id']}  (id {of_it})"))
     if len(users) > _FEW:
         lines.append(f"  … and {len(users) - _FEW} more")

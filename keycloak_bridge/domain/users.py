@@ -301,3 +301,9 @@ class FoundUser:
     memberships: Mapping[str, frozenset[str]] = field(default_factory=dict)
     identities: tuple[IdentityLink, ...] = ()
     sessions: int = 0
+
+
+def single_value(user: UserRepresentation, attribute: str) -> str | None:
+    """Return the value of an attribute that has exactly one, else None."""
+    values = (user.get("attributes") or {}).get(attribute) or []
+    return values[0] if len(values) == 1 else None

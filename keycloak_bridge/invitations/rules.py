@@ -18,6 +18,7 @@ from enum import StrEnum
 from keycloak_bridge.domain.events import Invitation, Purpose
 from keycloak_bridge.domain.users import UserRepresentation
 from keycloak_bridge.planning.bookkeeping import InvitationMark, MarkState, mark_of
+from keycloak_bridge.planning.mail_due import mail_obstacle
 
 ALREADY_INVITED = "already-invited"
 ALREADY_VERIFIED = "already-verified"
@@ -36,11 +37,9 @@ _MOMENT_MS = 5000
 
 def reason_against(invitation: Invitation, user: UserRepresentation) -> str | None:
     """Return the code of what in the user itself rules out the mail, None where nothing does."""
-    mark = mark_of(user)
-    if not user.get("enabled", False):
-        return "user-disabled"
-    if not user.get("email"):
-        return "no-email"
+    mark, obstacle = mark_of(user), mail_obstacle(user)
+    if obstacle is not None:
+        return obstacle
     if mark is None:
         return NOT_DUE
     if mark.is_sent(invitation.event_id):
@@ -186,12 +185,13 @@ def counts_since(
 
 def announced_at(invitation: Invitation, mark: InvitationMark | None) -> list[datetime]:
     """Return when the mail in doubt was announced: perhaps for this event, which may have been published twice."""
-    if mark is None or mark.until_s is None or mark.event_id != invitation.event_id:
+    ends = None if mark is None else mark.link_ends
+    if mark is None or ends is None or mark.event_id != invitation.event_id:
         return []
     if mark.state is not MarkState.SENDING and not mark.in_doubt:
         return []
     lived = timedelta(seconds=invitation.terms.lifespan_s + LINK_AHEAD_S)
-    return [datetime.fromtimestamp(mark.until_s, UTC) - lived]
+    return [ends - lived]
 
 
 def _end_s(invitation: Invitation, now: datetime) -> int:

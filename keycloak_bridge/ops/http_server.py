@@ -33,8 +33,11 @@ MOST_CONNECTIONS = 32
 MOST_HEAD_BYTES = 16384
 """The longest request with all its headers."""
 
-_PASSED_ON = ("Origin", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto")
-"""Headers of a browser or a proxy: either may run on this machine and act for another one."""
+PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto")
+"""Headers of a proxy, which may run on this machine and act for another one."""
+
+_PASSED_ON = ("Origin", *PROXY_HEADERS)
+"""Those of a browser too, which may do so as well."""
 
 
 class Request(NamedTuple):

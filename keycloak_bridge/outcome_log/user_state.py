@@ -1,9 +1,8 @@
 """What a user in Keycloak says about its events: which was applied last, how its invitation is, which event set what."""
 
-import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from keycloak_bridge.domain.events import (
     BOOKKEEPING_ATTRIBUTES,
@@ -11,7 +10,7 @@ from keycloak_bridge.domain.events import (
     INVITATION_ATTRIBUTE,
     event_id_in,
 )
-from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.domain.users import UserRepresentation, single_value
 from keycloak_bridge.messages.results import PastOutcome, set_last_by
 from keycloak_bridge.planning.bookkeeping import parse_mark
 from keycloak_bridge.planning.order import applied_to
@@ -53,8 +52,7 @@ class UserState:
 
 def state_of(user: UserRepresentation) -> UserState:
     """Return the state of a user, of which {} is one that does not exist."""
-    attributes = user.get("attributes") or {}
-    event, mark = (only(attributes, name) for name in (EVENT_ID_ATTRIBUTE, INVITATION_ATTRIBUTE))
+    event, mark = (single_value(user, one) for one in (EVENT_ID_ATTRIBUTE, INVITATION_ATTRIBUTE))
     return UserState(
         keycloak_id=user.get("id"),
         enabled=user.get("enabled"),
@@ -81,18 +79,8 @@ def setters_by_target(
     return {name: setters.get(name) for name in dict.fromkeys((*fields, *attributes, *setters))}
 
 
-def only(attributes: Mapping[str, Sequence[str]], name: str) -> str | None:
-    """Return the first value of an attribute, None without one."""
-    values = attributes.get(name) or []
-    return values[0] if values else None
-
-
 def _invitation(text: str) -> LastInvitation:
     mark = parse_mark(text)
     if mark is None:
         return LastInvitation("unreadable")
-    ends = None
-    if mark.until_s is not None:
-        with contextlib.suppress(ValueError, OverflowError, OSError):  # a time of no calendar
-            ends = datetime.fromtimestamp(mark.until_s, UTC)
-    return LastInvitation(mark.state.value, event_id_in(mark.event_id), ends)
+    return LastInvitation(mark.state.value, event_id_in(mark.event_id), mark.link_ends)

@@ -11,6 +11,7 @@ contain colons themselves.
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from keycloak_bridge.domain.events import (
@@ -22,7 +23,7 @@ from keycloak_bridge.domain.events import (
 )
 from keycloak_bridge.domain.operations import Change, UpdateUser
 from keycloak_bridge.domain.representation import after_changes, with_changes
-from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.domain.users import UserRepresentation, single_value
 from keycloak_bridge.planning.order import Verdict, applied_to, format_applied
 
 _MARK_PATTERN = re.compile(
@@ -62,6 +63,20 @@ class InvitationMark:
     def follows_new_address(self) -> bool:
         """Whether this mail is due because the e-mail address changed; links sent to the old one are invalid."""
         return self.until_s == _INVALIDATED_S
+
+    @property
+    def link_ends(self) -> datetime | None:
+        """When the last of the user's links expires; None where that is not known, or where all of them are invalid."""
+        if self.until_s is None or self.follows_new_address:
+            return None
+        try:
+            return datetime.fromtimestamp(self.until_s, UTC)
+        except (
+            ValueError,
+            OverflowError,
+            OSError,
+        ):  # a time of no calendar, which another hand wrote
+            return None
 
     @property
     def is_settled(self) -> bool:
@@ -117,7 +132,7 @@ def stamp(
 
     An event without a time keeps the stored time, which still excludes older events.
     """
-    stored = None if found is None else _only(found, EVENT_ID_ATTRIBUTE)
+    stored = None if found is None else single_value(found, EVENT_ID_ATTRIBUTE)
     identity = event.identity if verdict.describes or stored is None else stored
     attributes = {EVENT_ID_ATTRIBUTE: [identity]}
     if found is not None and stored == identity and verdict.after == applied_to(found):
@@ -133,7 +148,7 @@ def is_last(event: UserEvent, found: UserRepresentation) -> bool:
 
     A bare id, as earlier versions wrote it, may be that of another source; so it counts with the stored time only.
     """
-    stored = _only(found, EVENT_ID_ATTRIBUTE)
+    stored = single_value(found, EVENT_ID_ATTRIBUTE)
     if stored is None or stored == event.identity:
         return stored is not None
     return stored == event.id and not is_identity(stored) and applied_to(found).time == event.time
@@ -156,7 +171,7 @@ def has_applied(event: UserEvent, found: UserRepresentation) -> bool:
 
 def mark_text(representation: UserRepresentation) -> str | None:
     """Return the text of the user's invitation mark, or None; `mark_of` reads it."""
-    return _only(representation, INVITATION_ATTRIBUTE)
+    return single_value(representation, INVITATION_ATTRIBUTE)
 
 
 def mark_of(representation: UserRepresentation) -> InvitationMark | None:
@@ -193,8 +208,3 @@ def with_mark_of(update: UpdateUser, latest: UserRepresentation) -> UserRepresen
 def with_invitation_mark(found: UserRepresentation, mark: InvitationMark) -> UserRepresentation:
     """Return the whole body of a PUT that writes `mark` and changes nothing else."""
     return with_changes(found, [Change(_MARK, None, [format_mark(mark)])])
-
-
-def _only(representation: UserRepresentation, attribute: str) -> str | None:
-    values = (representation.get("attributes") or {}).get(attribute) or []
-    return values[0] if len(values) == 1 else None

@@ -26,9 +26,16 @@ from keycloak_bridge.planning.bookkeeping import (
 )
 
 
+def mail_obstacle(user: UserRepresentation) -> str | None:
+    """Return why Keycloak would not mail this user (`user-disabled`, `no-email`), None where it would."""
+    if not user.get("enabled"):
+        return "user-disabled"
+    return None if user.get("email") else "no-email"
+
+
 def can_be_invited(user: UserRepresentation) -> bool:
-    """Return whether Keycloak would mail this user: it refuses disabled users and needs an address."""
-    return bool(user.get("enabled")) and bool(user.get("email"))
+    """Return whether Keycloak would mail this user."""
+    return mail_obstacle(user) is None
 
 
 def must_verify(

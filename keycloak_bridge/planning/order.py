@@ -32,6 +32,7 @@ from keycloak_bridge.domain.users import (
     Switch,
     UnknownUser,
     UserRepresentation,
+    single_value,
 )
 
 _MOST_SWITCHES = 64
@@ -294,7 +295,7 @@ def _floor(time: datetime, unit: int) -> datetime:
 
 def applied_to(user: UserRepresentation) -> Applied:
     """Return what was applied to `user`, as its attributes say."""
-    first, *rest = (_only(user, EVENT_TIME_ATTRIBUTE) or "").split(" ")
+    first, *rest = (single_value(user, EVENT_TIME_ATTRIBUTE) or "").split(" ")
     time = parse_time(first)
     if time is None:
         return Applied()
@@ -308,7 +309,7 @@ def applied_to(user: UserRepresentation) -> Applied:
             moments[kind] = Moment(parse_time(since), known)
     accesses = [Access(kind) for kind in moments if kind != _ERASED]
     if not accesses:
-        identity = _only(user, EVENT_ID_ATTRIBUTE)
+        identity = single_value(user, EVENT_ID_ATTRIBUTE)
         own = Moment(time, () if identity is None else (event_occurrence(identity, time),))
         moments[Access.IN] = own
         accesses = [Access.IN]
@@ -346,8 +347,3 @@ def format_applied(applied: Applied, identity: str) -> str | None:
             since = _UNKNOWN if moment.time is None else format_time(moment.time)
             parts += [kind, since, ",".join(moment.occurrences) or _UNKNOWN]
     return " ".join(parts)
-
-
-def _only(user: UserRepresentation, attribute: str) -> str | None:
-    values = (user.get("attributes") or {}).get(attribute) or []
-    return values[0] if len(values) == 1 else None

@@ -5,7 +5,7 @@ The mark on the user says whether a mail is due or out, and when its link ends; 
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 
 from keycloak_bridge.domain.errors import KeycloakNotFoundError
@@ -26,6 +26,7 @@ from keycloak_bridge.domain.users import (
 )
 from keycloak_bridge.mapping.lifecycle import Mappings
 from keycloak_bridge.planning.bookkeeping import InvitationMark, MarkState, mark_of
+from keycloak_bridge.planning.mail_due import mail_obstacle
 from keycloak_bridge.population.reconciliation import bridged_users
 from keycloak_bridge.population.side_by_side import side_by_side
 
@@ -88,7 +89,7 @@ def invited_users(
         if state not in wanted:
             return None
         return InvitedUser(
-            state, *named, event_id_in(mark.event_id), _end_of(mark), _obstacle(user)
+            state, *named, event_id_in(mark.event_id), mark.link_ends, mail_obstacle(user)
         )
 
     for one in side_by_side(look, users, workers):
@@ -123,18 +124,3 @@ def _state_by(mark: InvitationMark, now_s: float) -> InvitationState:
         return InvitationState.DUE
     ended = mark.until_s is not None and mark.until_s <= now_s
     return InvitationState.EXPIRED if ended else InvitationState.SENT
-
-
-def _end_of(mark: InvitationMark) -> datetime | None:
-    if not mark.until_s:
-        return None
-    try:
-        return datetime.fromtimestamp(mark.until_s, UTC)
-    except (ValueError, OverflowError, OSError):  # a time of no calendar
-        return None
-
-
-def _obstacle(user: UserRepresentation) -> str | None:
-    if not user.get("enabled"):
-        return "user-disabled"
-    return None if user.get("email") else "no-email"

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.ops.http_server import Answer
+from keycloak_bridge.ops.http_server import PROXY_HEADERS, Answer
 from keycloak_bridge.ops.logs import log_event
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 SHORTEST_TOKEN = 16
 """Characters; a shorter token could be guessed."""
 
-_PASSED_ON = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host")
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="keycloak-bridge", charset="UTF-8"'}
 
 
@@ -68,7 +67,7 @@ class PageAccess:
 
     def _local_refusal(self, headers: Message) -> Answer | None:
         """Refuse what acts for another machine: a proxy, or a page of the web whose name was made to lead here."""
-        if any(name in headers for name in _PASSED_ON):
+        if any(name in headers for name in PROXY_HEADERS):
             return _refused(
                 HTTPStatus.FORBIDDEN, "a proxy may show this page only with ui.token_file set"
             )

@@ -225,7 +225,15 @@ def test_release_names_what_was_held(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["Origin", "Forwarded", "X-Forwarded-For", "x-forwarded-proto", None]
+    "header",
+    [
+        "Origin",
+        "Forwarded",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "x-forwarded-proto",
+        None,
+    ],
 )
 def test_release_is_not_for_another_machine(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, header: str | None

@@ -203,3 +203,20 @@ def test_an_identity_fits_into_an_attribute(event_id: str, source: str, user: st
     assert is_identity(known)
     if len(event_id) <= 115:
         assert event_id.encode(errors="replace").decode().strip() == event_id_in(known)
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("sent-until:1793577600:e1", "2026-11-01T20:00:00+00:00"),
+        ("sent:e1", None),
+        ("due-until:0:e1", None),
+        ("sending-until:99999999999999999:e1", None),
+    ],
+)
+def test_when_the_last_link_ends(text: str, ends: str | None) -> None:
+    """Not known, or none is valid any more, or it is a time of no calendar, which only another hand writes."""
+    mark = parse_mark(text)
+
+    assert mark is not None
+    assert ends == (None if mark.link_ends is None else mark.link_ends.isoformat())

@@ -102,6 +102,7 @@ def test_a_short_token_stops_the_bridge() -> None:
         ({}, 403),
         ({"Host": "localhost", "X_Forwarded_For": "192.0.2.1"}, 403),
         ({"Host": "localhost", "Forwarded": "for=192.0.2.1"}, 403),
+        ({"Host": "localhost", "X_Forwarded_Proto": "https"}, 403),
     ],
 )
 def test_without_a_token_only_this_machine_sees_the_page(
