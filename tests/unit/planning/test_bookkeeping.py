@@ -208,10 +208,10 @@ def test_an_identity_fits_into_an_attribute(event_id: str, source: str, user: st
 @pytest.mark.parametrize(
     ("text", "ends"),
     [
-        ("sent-until:1793577600:e1", "2026-11-01T20:00:00+00:00"),
+        ("sent-until:1793577600:e1", "2026-11-02T00:00:00+00:00"),
         ("sent:e1", None),
         ("due-until:0:e1", None),
-        ("sending-until:99999999999999999:e1", None),
+        ("sending-until:999999999999999:e1", None),
     ],
 )
 def test_when_the_last_link_ends(text: str, ends: str | None) -> None:
