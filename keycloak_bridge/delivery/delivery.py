@@ -246,11 +246,14 @@ class Delivery:
             return
 
         def arrived(error: BridgeError | None) -> None:
-            if error is None:
-                self._done(task, handled.dependency | Dependency.KAFKA)
-            else:
-                self._retried(error.code)
-                self.postpone(task, error)
+            try:
+                if error is None:
+                    self._done(task, handled.dependency | Dependency.KAFKA)
+                else:
+                    self._retried(error.code)
+                    self.postpone(task, error)
+            except BaseException as fault:  # noqa: BLE001 # the poll thread raises it
+                self.fail(fault)
 
         when_all(handled.acknowledgements, arrived)
 

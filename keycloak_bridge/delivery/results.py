@@ -13,7 +13,6 @@ from keycloak_bridge.domain.errors import (
     RECORD_TOO_LARGE,
     BridgeError,
     BrokerAccessError,
-    BrokerError,
     DeadLetterError,
     HoldError,
     ParkedError,
@@ -35,7 +34,7 @@ from keycloak_bridge.messages.dead_letters import dead_letter_message, is_replay
 from keycloak_bridge.messages.invitations import invitation_message
 from keycloak_bridge.messages.results import result_message, without_details
 from keycloak_bridge.ops import tracing
-from keycloak_bridge.ops.logs import log_event
+from keycloak_bridge.ops.logs import internal_error, log_event
 
 logger = logging.getLogger(__name__)
 
@@ -253,10 +252,12 @@ class _TracedAcknowledgement:
 
     def then(self, done: Callable[[BridgeError | None], None]) -> None:
         def arrived(error: BridgeError | None) -> None:
-            if error is not None:
-                self.span.fail(error.code)
-            self.span.end()
-            done(error)
+            try:
+                if error is not None:
+                    self.span.fail(error.code)
+                self.span.end()
+            finally:
+                done(error)
 
         self.acknowledgement.then(arrived)
 
@@ -289,8 +290,10 @@ class _OrShorter:
                 return
             try:
                 shorter = self.producer.publish(self.shorten(self.message))
-            except BrokerError as refusal:
+            except BridgeError as refusal:
                 done(refusal)
+            except Exception as fault:  # noqa: BLE001 # else the record would be in hand for ever
+                done(internal_error(logger, fault, None))
             else:
                 shorter.then(done)
 

@@ -84,7 +84,11 @@ class Future(Generic[Value]):
                 callback = self._callbacks.pop(0)
             except IndexError:  # the other one was faster
                 return
-            callback(self)
+            try:
+                callback(self)
+            except BaseException:
+                self._call()  # a fault in one must keep no other from its turn
+                raise
 
 
 def completed(value: After) -> Future[After]:

@@ -101,7 +101,7 @@ class _Acknowledgement:
             log_event(
                 _log,
                 "acknowledgement-failed",
-                level=logging.WARNING,
+                level=logging.ERROR,
                 message="what follows an acknowledgement failed",
                 error=error,
                 topic=self.topic,

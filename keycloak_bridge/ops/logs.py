@@ -107,7 +107,7 @@ def log_event(
 
 
 def internal_error(
-    logger: logging.Logger, error: BaseException, record: Record | None, stage: str
+    logger: logging.Logger, error: BaseException, record: Record | None, stage: str | None = None
 ) -> InternalError:
     """Log an exception that the bridge did not foresee, and return the error that the record gets for it."""
     log_event(

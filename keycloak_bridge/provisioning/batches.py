@@ -77,6 +77,7 @@ class BatchWriter:
         self._has_room = condition(lock)
         self._queue: deque[tuple[float, _Entry]] = deque()
         self._closed = False
+        self._broken = False  # closed by a fault: every user is written by itself
         self._wanted = threads
         self._starting = threading.Lock()
         self._started = False
@@ -94,24 +95,28 @@ class BatchWriter:
         with self._changed:
             while not self._closed and len(self._queue) >= _AHEAD * self._limit.batch_size:
                 self._has_room.wait()
-            closed = self._closed
+            closed, broken = self._closed, self._broken
             if not closed:
                 self._queue.append((self._clock.monotonic(), entry))
                 if len(self._queue) == 1 or len(self._queue) >= self._limit.batch_size:
                     self._changed.notify()
         if closed:
-            entry.created.set_exception(revoked_error())
+            _end(entry, None if broken else revoked_error())
         return entry.created
 
     def close(self) -> None:
         """Begin no more batches; users that wait for one are not written."""
+        self._end(broken=False)
+
+    def _end(self, *, broken: bool) -> None:
         with self._changed:
+            self._broken = broken and (self._broken or not self._closed)
             self._closed = True
             waiting = [entry for _, entry in self._queue]
             self._queue.clear()
             self._changed.notify_all()
             self._has_room.notify_all()
-        _fail(waiting, revoked_error())
+        _end_all(waiting, None if broken else revoked_error())
 
     def _has_threads(self) -> bool:
         """Say whether batches are written, after starting the threads at first; as many as the system lets begin will do."""
@@ -142,8 +147,12 @@ class BatchWriter:
             return True
 
     def _work(self) -> None:
-        while self._write_next():
-            pass
+        try:
+            while self._write_next():
+                pass
+        except BaseException as error:  # noqa: BLE001 # users would wait for a batch for ever
+            internal_error(logger, error, None, "provision")
+            self._end(broken=True)
 
     def _write_next(self) -> bool:
         """Wait for a batch and write it; False when there will be none. A thread that waits keeps no user in memory."""
@@ -193,7 +202,7 @@ class BatchWriter:
         while parts:
             part = parts.pop()
             if failures > _MOST_FAILURES:
-                _leave(part)
+                _end_all(part, None)
                 continue
             try:
                 ids = self._import(part)
@@ -203,19 +212,16 @@ class BatchWriter:
                     half = len(part) // 2
                     parts += [part[half:], part[:half]]
                 elif _is_decided_singly(error):
-                    _leave(part)
+                    _end_all(part, None)
                 else:
-                    _fail(part, error)
+                    _end_all(part, error)
             except BridgeError as error:
-                _fail(part, error)
+                _end_all(part, error)
             except Exception as error:  # noqa: BLE001 # no other thread knows of these users
-                _fail(part, internal_error(logger, error, None, "provision"))
+                _end_all(part, internal_error(logger, error, None, "provision"))
             else:
                 for entry in part:
-                    if entry in ids:
-                        entry.created.set_result(ids[entry] or None)
-                    else:
-                        entry.created.set_exception(revoked_error())
+                    _end(entry, (ids[entry] or None) if entry in ids else revoked_error())
 
     def _import(self, batch: Sequence[_Entry]) -> Mapping[_Entry, str | None]:
         """Write those of the batch that may still be written, when it is its turn, and return their Keycloak ids.
@@ -255,12 +261,20 @@ def _is_decided_singly(error: KeycloakError) -> bool:
     return error.may_be_one_users_fault
 
 
-def _leave(part: Sequence[_Entry]) -> None:
-    """Have each written by itself."""
+def _end_all(part: Sequence[_Entry], outcome: BridgeError | None) -> None:
     for entry in part:
-        entry.created.set_result(None)
+        _end(entry, outcome)
 
 
-def _fail(part: Sequence[_Entry], error: BridgeError) -> None:
-    for entry in part:
-        entry.created.set_exception(error)
+def _end(entry: _Entry, outcome: str | BridgeError | None) -> None:
+    """Have a user be created with this Keycloak id, be written by itself where it is None, or fail.
+
+    What hangs on its future raises nothing that is foreseen, and must keep no other user from its own end.
+    """
+    try:
+        if isinstance(outcome, BridgeError):
+            entry.created.set_exception(outcome)
+        else:
+            entry.created.set_result(outcome)
+    except Exception as error:  # noqa: BLE001 # no other thread knows of the users after it
+        internal_error(logger, error, None, "provision")

@@ -1,5 +1,6 @@
 """What is published of a record, and when a dead letter is not written."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -17,6 +18,7 @@ from stage_harness import (
     settled,
 )
 
+from keycloak_bridge.delivery import results
 from keycloak_bridge.delivery.guards import Brake
 from keycloak_bridge.domain.errors import (
     BridgeError,
@@ -25,12 +27,14 @@ from keycloak_bridge.domain.errors import (
     DeadLetterError,
     EventValidationError,
     HoldError,
+    InternalError,
     ParkedError,
     Violation,
 )
 from keycloak_bridge.domain.events import Message, Outcome, Result
 from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.messages.recommended_actions import recommended_action
+from keycloak_bridge.ops import tracing
 
 BAD = EventValidationError("the data breaks its schema")
 GOOD = Result(Outcome.PROVISIONED, action="created", event_id="event-1", user_id="u-1")
@@ -197,6 +201,42 @@ def test_a_topic_that_takes_not_even_that_stops() -> None:
 
     with pytest.raises(DeadLetterError):
         settled(letter)
+
+
+def test_a_result_that_cannot_be_shortened_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of the bridge is logged and reported as any failure: else the record would be in hand for ever."""
+    flow = Flow()
+    flow.broker.publish_errors = [too_large()]
+    monkeypatch.setattr(results, "without_details", lambda _: 1 / 0)
+    reported: list[BridgeError | None] = []
+    published = flow.publisher("provision").publish(record_of(event_of()), GOOD, 0.0)
+    published.then(reported.append)
+
+    assert [InternalError] == [type(one) for one in reported]
+    assert [logging.ERROR] == [one.levelno for one in caplog.records]
+
+
+def test_a_span_that_cannot_be_ended_keeps_no_record_in_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What became of the message is reported first."""
+
+    class BrokenSpan:
+        def carrier(self) -> dict[str, str]:
+            return {}
+
+        def end(self) -> None:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(tracing, "sending", lambda _: BrokenSpan())
+    published = Flow().publisher("provision").publish(record_of(event_of()), GOOD, 0.0)
+    reported: list[BridgeError | None] = []
+    with pytest.raises(ZeroDivisionError):
+        published.then(reported.append)
+
+    assert [None] == reported
 
 
 # each dead letter once

@@ -6,7 +6,7 @@ import weakref
 from dataclasses import replace
 
 import pytest
-from delivery_harness import GROUP, P0, Hand, ended_if_it_hangs, policy
+from delivery_harness import GROUP, P0, Hand, Pending, ended_if_it_hangs, policy
 from otlp_collector import KeptSpans
 from threads import in_threads
 
@@ -217,6 +217,23 @@ def test_a_fault_after_the_end_stops_the_flow(monkeypatch: pytest.MonkeyPatch) -
     late = ending_later(hand, monkeypatch)
     monkeypatch.setattr(hand.delivery, "settle", lambda *_: 1 / 0)
     late.set_result(Handled())
+
+    with pytest.raises(ZeroDivisionError):
+        hand.turn()
+
+
+@pytest.mark.parametrize("error", [None, BrokerUnavailableError("gone")])
+def test_a_fault_after_an_acknowledgement_stops_the_flow(
+    monkeypatch: pytest.MonkeyPatch, error: BridgeError | None
+) -> None:
+    """In kafka-python's thread nobody else would learn of it."""
+    hand = Hand(0)
+    answer = Pending()
+    hand.handler.answer = lambda _: (answer,)
+    hand.worker_pool.do(hand.begun())
+    for name in ("_done", "postpone"):
+        monkeypatch.setattr(hand.delivery, name, lambda *_: 1 / 0)
+    answer.arrive(error)
 
     with pytest.raises(ZeroDivisionError):
         hand.turn()

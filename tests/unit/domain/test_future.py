@@ -208,3 +208,22 @@ def test_a_failure_keeps_nothing_in_memory(step: Callable[[Future[None]], object
 
     with without_collector():
         assert fail()() is None
+
+
+@ENDS
+def test_a_callback_that_fails_keeps_no_other_from_its_turn(end: Ended) -> None:
+    """It should raise nothing; whoever ends the future gets it, once all were called."""
+    future: Future[str] = Future()
+    called: list[str] = []
+
+    def failing(_: Future[str]) -> None:
+        called.append("failing")
+        raise ZeroDivisionError
+
+    for callback in (failing, lambda _: called.append("next"), failing):
+        future.add_done_callback(callback)
+    with pytest.raises(ZeroDivisionError):
+        end(future)
+
+    assert ["failing", "next", "failing"] == called
+    assert future.done()

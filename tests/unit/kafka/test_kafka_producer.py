@@ -116,7 +116,7 @@ def test_what_follows_an_acknowledgement_may_fail(
     for step in (end, lambda: acknowledgement.then(done))[:: 1 if moment == "at once" else -1]:
         step()
 
-    assert [(logging.WARNING, RuntimeError)] == [
+    assert [(logging.ERROR, RuntimeError)] == [
         (line.levelno, line.exc_info[0] if line.exc_info else None) for line in caplog.records
     ]
 

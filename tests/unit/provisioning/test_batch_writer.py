@@ -1,5 +1,6 @@
 """Batches: who is created, who must be written by itself, and what a failure means for each user."""
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -206,6 +207,44 @@ def test_a_closed_writer_writes_nothing() -> None:
     created = writer.submit(UserRepresentation(username="u0"), lambda: True)
 
     assert (type(outcome_of(created)), importer.batches) == (PartitionRevokedError, [])
+
+
+def test_what_hangs_on_a_user_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither of its batch nor of a later one; the fault is logged."""
+    importer = Held()
+    writer = writer_to(importer, 3, 1)
+
+    def failing(_: Future[str | None]) -> None:
+        raise RuntimeError
+
+    created = [
+        writer.submit(UserRepresentation(username=name), partial(name.__ne__, "u4"))
+        for name in many(6)
+    ]
+    for one in created:
+        one.add_done_callback(failing)
+    importer.going.set()
+    outcomes = [outcome_of(one) for one in created]
+    writer.close()
+
+    assert ["id-u0", "id-u1", "id-u2", "id-u3", "id-u5"] == [*outcomes[:4], outcomes[5]]
+    assert type(outcomes[4]) is PartitionRevokedError
+    assert {logging.ERROR} == {one.levelno for one in caplog.records}
+
+
+def test_without_its_threads_every_user_is_written_by_itself(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault that ends one of them must not leave users that wait for a batch for ever."""
+    writer = writer_to(Importer(), 2, 1)
+    monkeypatch.setattr(writer, "_take", lambda _: 1 / 0)
+    created = [writer.submit(UserRepresentation(username=name), lambda: True) for name in many(9)]
+
+    assert [BY_ITSELF] * 9 == [outcome_of(one) for one in created]
+    assert [logging.ERROR] == [one.levelno for one in caplog.records]
+    writer.close()
+    later = writer.submit(UserRepresentation(username="later"), lambda: True)
+    assert type(outcome_of(later)) is PartitionRevokedError
 
 
 def test_no_more_users_wait_for_a_batch_than_fill_two() -> None:
