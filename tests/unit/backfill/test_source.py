@@ -9,7 +9,7 @@ import pytest
 from keycloak_bridge.backfill.files import TOPIC
 from keycloak_bridge.backfill.journal import Journal, Rejects, read_journal
 from keycloak_bridge.backfill.source import PARTITION, FileEventSource
-from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.errors import BrokerUnavailableError, ConfigError
 from keycloak_bridge.domain.events import Commit, Record
 from keycloak_bridge.event_files.csv_rows import Line
 
@@ -135,6 +135,28 @@ def test_a_commit_that_is_far_behind_is_compared_from_before_it(
         opened(tmp_path, changed_at(compared)).poll(60.0, lambda _: False)
     with pytest.raises(ConfigError, match="have changed"):
         drained(opened(tmp_path, changed_at(min(compared + 1, 6000))))
+
+
+def test_after_a_poll_that_failed_it_reads_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The consumer loop goes back to what it has accepted; any other place cannot be reached again."""
+    source = opened(tmp_path, lines(300))
+    source.poll(60.0, lambda _: False)
+    with monkeypatch.context() as broken:
+        broken.setattr(Rejects, "sync", raising)
+        with pytest.raises(BrokerUnavailableError):
+            source.poll(60.0, lambda _: False)
+    source.seek(PARTITION, 200)
+
+    with pytest.raises(AssertionError):
+        source.seek(PARTITION, 100)
+    assert list(range(200, 300)) == drained(source)
+
+
+def raising(_: Rejects) -> None:
+    """Do not answer."""
+    raise BrokerUnavailableError("gone")
 
 
 def test_a_poll_alone_is_no_position(tmp_path: Path) -> None:
