@@ -122,7 +122,7 @@ class AttributeMapping:
     def identify(self, event: UserEvent, scope: Scope | None = None) -> MatchCriterion:
         """Return the external id of the user that `event` is about; nothing else of the mapping is evaluated.
 
-        Raises MappingError (`missing-external-id`, `id-refused`) or KeyMismatchError (`subject-mismatch`).
+        Raises MappingError (`missing-external-id`, `invalid-value`, `id-refused`) or KeyMismatchError (`subject-mismatch`).
         """
         rule = self.rules.identity
         external_id = _target_value(rule, event_scope(event) if scope is None else scope)
@@ -147,6 +147,8 @@ class AttributeMapping:
             )
         if by_username:
             _check_id(external_id[0])
+        else:
+            _check_external_id(external_id[0], pointer)
         return MatchCriterion(rule.target, external_id[0])
 
     def data_naming(self, user_id: str) -> Mapping[str, Any]:
@@ -500,6 +502,16 @@ def _check_id(external_id: str) -> None:
             remedy="correct the id in user management, or use a layout that keeps it in an attribute (docs/keycloak.md, Large realms)",
             violations=(Violation("/user/username", "username", problem),),
         )
+
+
+def _check_external_id(external_id: str, pointer: str) -> None:
+    """Refuse an id that no subject can be, or that looks like another one."""
+    if len(external_id) > _LONGEST_NAME:
+        reason = f"the external id has {len(external_id)} characters; 255 are allowed"
+        raise _refusal(pointer, "maxLength", reason, code="invalid-value")
+    if has_invisible_character(external_id):
+        reason = "the external id contains a control character, or another one that nobody can see"
+        raise _refusal(pointer, "characters", reason, code="invalid-value")
 
 
 def _check_username(username: str) -> None:

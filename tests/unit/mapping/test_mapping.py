@@ -1,6 +1,7 @@
 """A mapping turns an event into what Keycloak should store, or refuses it with a code and a pointer."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from keycloak_bridge.domain.errors import (
     KeyMismatchError,
     MappingError,
 )
+from keycloak_bridge.domain.events import USER_CREATED, USER_DELETED
 from keycloak_bridge.domain.users import (
     DesiredUser,
     InvitationTerms,
@@ -366,6 +368,37 @@ def test_an_event_that_makes_no_user_is_refused(
     assert caught.value.code == code
     assert [one.pointer for one in caught.value.violations] == [pointer]
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("kind", [USER_CREATED, USER_DELETED])
+@pytest.mark.parametrize(
+    "external_id",
+    ["u-1\n", "\x01", "u\x1b[31m", "\u202eu-1", "u\u200b1", "u\u20281", "\ufeffu-1", "u" * 256],
+)
+@pytest.mark.parametrize("with_subject", [False, True])
+def test_an_id_that_looks_like_another_is_refused(
+    external_id: str, kind: str, *, with_subject: bool
+) -> None:
+    """Whatever the event, and whether or not its subject says the same; the id is not repeated."""
+    about = event(subject=external_id if with_subject else None, userId=external_id)
+
+    with pytest.raises(MappingError) as caught:
+        Mappings(mapping(MINIMAL)).apply(replace(about, type=kind))
+
+    assert "invalid-value" == caught.value.code
+    assert ["/user/attributes/userId"] == [one.pointer for one in caught.value.violations]
+    assert external_id not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "external_id", ["ü-1", "u 1", "한국-1", "u" * 255, "u\u00a01", "\u0915\u094d\u200d\u0937"]
+)
+def test_an_id_of_visible_characters_is_taken(external_id: str) -> None:
+    """Of any script, and with its joiners."""
+    user = mapping(MINIMAL).apply(event(subject=None, userId=external_id))
+
+    assert isinstance(user, DesiredUser)
+    assert external_id == user.external_id.value
 
 
 TEXT = st.text(alphabet="aB1 é한\0\ud800/<", max_size=4)
