@@ -525,7 +525,14 @@ def _check_username(username: str) -> None:
 
 
 def _check_email(email: str) -> None:
-    """Refuse an address that hides something: people log in by it, and a realm may take it as the username."""
+    """Refuse an address that hides something, since people log in by it and a realm may take it as the username; or is too long."""
+    if len(email) > _LONGEST_NAME:
+        raise _refusal(
+            "/user/email",
+            "maxLength",
+            f"the e-mail address has {len(email)} characters; Keycloak stores no more than 255",
+            code="invalid-value",
+        )
     if has_invisible_character(email):
         raise _refusal(
             "/user/email",

@@ -330,6 +330,12 @@ ERRORS = {"reserved-user": ConflictError, "subject-mismatch": KeyMismatchError}
             "invalid-value",
             "/user/email",
         ),
+        (
+            MINIMAL,
+            {"username": "ada", "email": "a" * 243 + "@acme.example"},
+            "invalid-value",
+            "/user/email",
+        ),
         (MINIMAL, {"username": "Admin"}, "reserved-user", "/user/username"),
         (MINIMAL, {"username": "service-account-x"}, "reserved-user", "/user/username"),
         (MINIMAL, {"userId": ""}, "missing-external-id", "/user/attributes/userId"),
@@ -368,6 +374,13 @@ def test_an_event_that_makes_no_user_is_refused(
     assert caught.value.code == code
     assert [one.pointer for one in caught.value.violations] == [pointer]
     assert caught.value.remedy
+
+
+def test_an_address_may_be_as_long_as_keycloak_stores() -> None:
+    """Which counts characters."""
+    longest = "a" * 242 + "@acme.example"
+
+    assert longest == desired(MINIMAL, username="ada", email=longest).representation["email"]
 
 
 @pytest.mark.parametrize("kind", [USER_CREATED, USER_DELETED])
