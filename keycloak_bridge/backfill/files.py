@@ -116,7 +116,7 @@ class InputFile:
             for text in split_events(self._stream, self._unpacked_name, max_bytes=rules.max_bytes):
                 # JSON has line breaks between its parts only
                 body = text.body.rstrip(b"\r").replace(b"\r", b" ").replace(b"\n", b" ")
-                yield Line(self.number, text.line, body)
+                yield Line(self.number, text.line, body, unreadable=text.unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +208,8 @@ class LineDecoder:
             return None, unreadable_row(line.broken)
         if line.cells is not None:
             return self._row(line, line.cells)
-        record = Record(TOPIC, 0, 0, 0, None, line.raw)
-        if self.enveloped:
+        record = Record(TOPIC, 0, 0, 0, None, line.raw, unreadable=line.unreadable)
+        if self.enveloped or line.unreadable is not None:
             return peek(record, rules).subject, _decode(record, rules)
         problem = None
         try:

@@ -21,7 +21,7 @@ from keycloak_bridge.domain.errors import (
     EventValidationError,
     Violation,
 )
-from keycloak_bridge.domain.events import CloudEvent
+from keycloak_bridge.domain.events import CloudEvent, Unreadable
 from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.event_files.file_records import FileRecord
 
@@ -44,7 +44,8 @@ _UNREADABLE_ROWS = {
 class Line:
     """An event of the file number `file` of a run that begins in line `number`; `raw` is what a file of rejects repeats.
 
-    `cells` are those of a row; `broken` says why the row cannot be read, see `unreadable_row`.
+    `cells` are those of a row; `broken` says why the row cannot be read, see `unreadable_row`, and `unreadable` why what is no row
+    cannot.
     """
 
     file: int
@@ -52,6 +53,7 @@ class Line:
     raw: bytes
     cells: tuple[str, ...] | None = None
     broken: str | None = None
+    unreadable: Unreadable | None = None
 
 
 def csv_records(

@@ -11,23 +11,28 @@ from pathlib import Path
 from typing import BinaryIO
 
 from keycloak_bridge.domain.errors import ConfigError
-from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.events import Record, Unreadable
 
 STDIN = "-"
 _CHUNK_BYTES = 65_536
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
 _LINE_SUFFIXES = {".ndjson", ".jsonl"}
+_CUT_OFF = Unreadable("the array does not end; the file is cut off")
 _STRUCTURE = re.compile(rb'[\\"\[\]{},\n]')
 
 
 @dataclass(frozen=True, slots=True)
 class EventText:
-    """One event of a file; a body longer than allowed is cut just behind the limit."""
+    """One event of a file; a body longer than allowed is cut just behind the limit.
+
+    `unreadable` stands in the place of the events that are missing where the file ends in the middle of an array.
+    """
 
     name: str
     line: int
     body: bytes
+    unreadable: Unreadable | None = None
 
     @property
     def place(self) -> str:
@@ -36,7 +41,7 @@ class EventText:
 
     def record(self) -> Record:
         """The event as a Kafka record without key and headers, which the decoder takes for a structured event."""
-        return Record(self.name, 0, self.line, 0, None, self.body)
+        return Record(self.name, 0, self.line, 0, None, self.body, unreadable=self.unreadable)
 
 
 def read_events(source: str, *, max_bytes: int) -> Iterator[EventText]:
@@ -68,6 +73,7 @@ def split_events(stream: BinaryIO, name: str, *, max_bytes: int) -> Iterator[Eve
             break
     text = bytes(head)
     everything = chain((text.removeprefix(_BYTE_ORDER_MARK),), chunks)
+    parts: Iterator[tuple[int, bytes | None]]
     if Path(name).suffix in _LINE_SUFFIXES:
         parts = _lines(everything, limit)
     elif _bare(text).startswith(b"["):
@@ -77,7 +83,7 @@ def split_events(stream: BinaryIO, name: str, *, max_bytes: int) -> Iterator[Eve
     else:
         parts = _document(everything, limit)
     for line, body in parts:
-        yield EventText(name, line, body)
+        yield EventText(name, line, body or b"", _CUT_OFF if body is None else None)
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:
@@ -130,7 +136,7 @@ def _document(chunks: Iterable[bytes], limit: int) -> Iterator[tuple[int, bytes]
 class _ArrayScanner:
     """Cuts an array into its elements by following strings and brackets only.
 
-    What is not JSON inside an element is for the decoder to say; an array that does not end yields an empty element.
+    What is not JSON inside an element is for the decoder to say; an array that does not end yields None behind its elements.
     """
 
     def __init__(self, limit: int) -> None:
@@ -142,13 +148,13 @@ class _ArrayScanner:
         self._escaped = False
         self._body = bytearray()
 
-    def elements(self, chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    def elements(self, chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
         """Yield line and body of every element."""
         for chunk in chunks:
             yield from self._feed(chunk)
         yield from self._take()
         if self._depth > 0:
-            yield self._line, b""
+            yield self._line, None
 
     def _feed(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
         position = 0

@@ -30,9 +30,8 @@ def preview_text(
         event = CloudEvent(text.place, text.name, str(bare_type), None, None, None, data)
         return interpretation.interpreter.prepare(event)
 
-    return preview(
-        partial(interpretation.read, text.record()) if bare_type is None else interpret_data
-    )
+    is_record = bare_type is None or text.unreadable is not None
+    return preview(partial(interpretation.read, text.record()) if is_record else interpret_data)
 
 
 def beside_representation(desired: DesiredUser) -> dict[str, Any]:

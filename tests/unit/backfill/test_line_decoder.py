@@ -8,7 +8,7 @@ from stage_harness import event_of, interpretation
 
 from keycloak_bridge.backfill.files import LineDecoder
 from keycloak_bridge.domain.errors import ConfigError, EventError
-from keycloak_bridge.domain.events import CloudEvent
+from keycloak_bridge.domain.events import CloudEvent, Unreadable
 from keycloak_bridge.event_files.csv_rows import Line
 from keycloak_bridge.event_files.file_records import FileInterpreter, FileRecord
 from keycloak_bridge.pipeline.interpret import Skipped
@@ -58,6 +58,16 @@ def test_the_key_is_the_user(content: Any, key: bytes | None, code: str | None) 
 
     assert key == record.key
     assert code == (record.event.code if isinstance(record.event, EventError) else None)
+
+
+def test_what_a_file_lacks_that_is_cut_off_is_refused() -> None:
+    """In an envelope of the producer's and without one."""
+    cut = Unreadable("the array does not end; the file is cut off")
+    for decoder in (DECODER, replace(DECODER, enveloped=True)):
+        event = decoder.record(Line(0, 7, b"", unreadable=cut), 7).event
+
+        assert isinstance(event, EventError)
+        assert cut.reason in event.message
 
 
 def test_data_becomes_an_event() -> None:

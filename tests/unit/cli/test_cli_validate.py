@@ -34,6 +34,18 @@ def test_one_valid_event(content: dict[str, Any], words: tuple[str, ...]) -> Non
     assert (0, f"event.json:1: valid ({SCHEMA})\n") == (result.exit_code, result.output)
 
 
+@pytest.mark.parametrize("words", [(), ("--type", "user.created")])
+def test_a_file_that_is_cut_off_is_said_to_be(words: tuple[str, ...]) -> None:
+    """The events that it still has are judged."""
+    event = an_event()["data"] if words else an_event()
+    Path("events.json").write_text(f"[{json.dumps(event)},", encoding="utf-8")
+    result = call("validate", *words, "events.json")
+
+    assert 1 == result.exit_code
+    assert "the array does not end; the file is cut off" in result.output
+    assert "2 events: 1 valid, 1 invalid" in result.output
+
+
 def test_a_registry_is_not_asked_and_that_is_said() -> None:
     """Files name no schema of it; programs that read the output are not disturbed."""
     write(Path("event.json"), an_event())

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.errors import ConfigError, EventDecodeError
 from keycloak_bridge.event_files import json_events as event_files
 from keycloak_bridge.event_files.json_events import EventText, read_events, split_events
+from keycloak_bridge.events.decode import EnvelopeRules, decode
 
 LIMIT = 100
 
@@ -47,6 +48,21 @@ def test_the_content_decides_about_the_form(
 ) -> None:
     """One event over several lines, one a line, or an array; with line numbers."""
     assert expected == split(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [(b"[", 1), (b"[1,\n", 2), (b'[1,\n{"a": [', 2), (b'["a\n]', 2)]
+)
+def test_an_array_that_does_not_end_is_said_to_be_cut_off(content: bytes, line: int) -> None:
+    """Behind whatever was there, since events may be missing."""
+    *others, last = split_events(io.BytesIO(content), "x.json", max_bytes=LIMIT)
+
+    assert [None] * len(others) == [event.unreadable for event in others]
+    assert (line, b"") == (last.line, last.body)
+    with pytest.raises(EventDecodeError) as caught:
+        decode(last.record(), EnvelopeRules())
+    assert "unreadable-record" == caught.value.code
+    assert caught.value.message.endswith("the array does not end; the file is cut off")
 
 
 @pytest.mark.parametrize("name", ["x.ndjson", "x.jsonl"])
