@@ -137,9 +137,8 @@ class PlanExecutor:
             elif user_id is None:
                 raise AssertionError("a plan without a user must begin with CreateUser")
             elif isinstance(operation, RequestInvitation):
-                if (
-                    effect is Effect.SWITCHED
-                ):  # without its mark, the invite stage refuses the user as another's
+                if effect is Effect.SWITCHED:
+                    # without its mark, the invite stage refuses the user as another's
                     unmailed = True
                     break
                 acknowledgements += self._invite(
