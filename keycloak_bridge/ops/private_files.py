@@ -7,6 +7,7 @@ written where they can read it or another file overwritten.
 
 import errno
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -54,20 +55,20 @@ def truncate_private(file: Path, size: int) -> None:
 def replace_file(file: Path, content: bytes, *, mode: int = PRIVATE) -> None:
     """Put `content` in the place of `file`, as a whole or not at all, and sync it.
 
-    `mode` is for what need not be private. Raises as `append_private`, but for a file of another user: the new one is this
-    user's.
+    `mode` is for what need not be private. No other file is touched; a crash may leave a hidden one beside it. Raises as
+    `append_private`, but for a file of another user: the new one is this user's.
     """
     refuse_unsafe(file, owned=False)
-    beside = file.with_name(f"{file.name}.new")
-    beside.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY
+    beside = file.with_name(f".keycloak-bridge-{secrets.token_hex(8)}.tmp")
+    # outside the `try`: a name that is taken is somebody else's file, which stays
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, mode)
     try:
-        with os.fdopen(os.open(beside, flags, mode), "wb") as stream:
+        with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(file)
-    except OSError:
+    except BaseException:
         beside.unlink(missing_ok=True)
         raise
     sync_folder(file)

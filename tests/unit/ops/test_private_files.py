@@ -1,7 +1,9 @@
 """What a command writes is its user's alone, and never goes where somebody else's link leads."""
 
 import ast
+import errno
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,16 +108,54 @@ def test_what_somebody_else_put_there_is_refused(
     assert target.read_bytes() == b"untouched" if target.exists() else kind == "dangling link"
 
 
-def test_a_link_in_the_place_of_the_new_file_is_taken_away(tmp_path: Path) -> None:
-    """A file is written beside the old one first; its name can be guessed."""
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_other_file_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """A file is written beside the old one first, under a name that neither its user nor anybody else has given."""
     target = tmp_path / "target"
-    target.write_bytes(b"untouched")
-    (tmp_path / "journal.new").symlink_to(target)
+    target.write_bytes(b"mine")
+    for name in ("journal.new", ".journal.new", "journal.tmp", "journal~"):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "journal.bak").write_bytes(b"mine")
+    before = {one.name for one in tmp_path.iterdir()}
+    if fails:
 
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            replace_file(tmp_path / "journal", b"new")
+    else:
+        replace_file(tmp_path / "journal", b"new")
+
+    assert (b"mine", b"mine") == (target.read_bytes(), (tmp_path / "journal.bak").read_bytes())
+    assert before | (set() if fails else {"journal"}) == {one.name for one in tmp_path.iterdir()}
+
+
+def test_a_name_that_is_taken_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even the random one: what this process did not create it does not remove."""
+    drawn = iter(["taken", "taken", "free"])
+    monkeypatch.setattr(secrets, "token_hex", lambda _: next(drawn))
+    (tmp_path / ".keycloak-bridge-taken.tmp").write_bytes(b"mine")
+
+    for _ in range(2):
+        with pytest.raises(FileExistsError):
+            replace_file(tmp_path / "journal", b"new")
     replace_file(tmp_path / "journal", b"new")
 
-    assert (b"untouched", b"new") == (target.read_bytes(), (tmp_path / "journal").read_bytes())
-    assert {"journal", "target"} == {one.name for one in tmp_path.iterdir()}
+    assert b"mine" == (tmp_path / ".keycloak-bridge-taken.tmp").read_bytes()
+    assert 2 == len(list(tmp_path.iterdir()))
+
+
+def test_a_file_with_the_longest_name_is_replaced(tmp_path: Path) -> None:
+    """The name beside it is no longer than that of any file."""
+    replace_file(tmp_path / ("n" * 255), b"new")
+
+    assert ["n" * 255] == [one.name for one in tmp_path.iterdir()]
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
