@@ -22,7 +22,7 @@ from keycloak_bridge.cli.common import CHANGES, INVALID_EVENT, violation_text
 from keycloak_bridge.cli.tables import Table, facts, packed
 from keycloak_bridge.domain.errors import BridgeError, Violation
 from keycloak_bridge.domain.operations import Plan, visible_changes
-from keycloak_bridge.domain.unicode_text import printable
+from keycloak_bridge.domain.unicode_text import printable, printable_json
 
 _STYLES = {
     "create": "green",
@@ -64,7 +64,7 @@ class Console:
 
     def json(self, value: Any, *, indent: int | None = 2) -> None:
         """Print `value` as JSON; `indent=None` puts it on one line."""
-        text = _printable_json(json.dumps(value, ensure_ascii=False, indent=indent))
+        text = printable_json(json.dumps(value, ensure_ascii=False, indent=indent))
         if self._rich is None or indent is None:
             self._stream.write(text + "\n")
         else:
@@ -114,13 +114,6 @@ class Console:
     def _lines(self, lines: Iterable[str], style: str | None = None) -> None:
         for line in lines:
             self.line(line, style)
-
-
-def _printable_json(text: str) -> str:
-    """Return JSON with the same value, in which every character is printable or ends a line."""
-    return "".join(
-        one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text
-    )
 
 
 @contextlib.contextmanager

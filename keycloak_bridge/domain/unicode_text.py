@@ -1,5 +1,6 @@
 """Unicode normalization in linear time, characters that nobody sees, and text that shows what it holds."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -63,6 +64,15 @@ def printable(text: str) -> str:
         return text
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+    )
+
+
+def printable_json(text: str) -> str:
+    """Return JSON with the same value, in which every character is printable or ends a line."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text
     )
 
 

@@ -22,6 +22,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from keycloak_bridge.domain.errors import BridgeError, InternalError
 from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.unicode_text import printable, printable_json
 from keycloak_bridge.ops import redaction, tracing
 
 LogFormat = Literal["auto", "json", "text"]
@@ -38,11 +39,6 @@ _MOST_GATHERED = 10_000
 _FIELDS_ATTRIBUTE = "bridge_fields"
 _PLACE = "keycloak_bridge"
 _PLAIN = (str, int, float)
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
-    10: "\\n",
-    13: "\\r",
-    9: "\\t",
-}
 
 
 class EventFields(TypedDict, total=False):
@@ -231,7 +227,7 @@ def _text(fields: dict[str, Any]) -> str:
     stack = fields.pop("traceback", None)
     texts = [name if action == "log" else action, *([] if message == action else [message])]
     words = [*texts, *(f"{key}={value}" for key, value in fields.items())]
-    line = f"{time} {level:<7} " + " ".join(word.translate(_CONTROL) for word in words)
+    line = f"{time} {level:<7} {printable(' '.join(words))}"
     return line if stack is None else f"{line}\n{stack}"
 
 
@@ -328,8 +324,11 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _json(fields: dict[str, Any], **_: Any) -> str:
-    """Return the line; after `_safe` it has only texts, numbers and flags, for which the plain encoder is enough."""
-    return _encode(fields)
+    """Return the line; after `_safe` it has only texts, numbers and flags, for which the plain encoder is enough.
+
+    What is not printable is escaped, such as U+2028, at which some readers end a line: the values stay the same.
+    """
+    return printable_json(_encode(fields))
 
 
 def _log_thread_failure(args: threading.ExceptHookArgs) -> None:

@@ -157,6 +157,29 @@ def test_text_stays_on_its_line() -> None:
     assert 1 == text.count("\n")
 
 
+HOSTILE = "a\u2028b\u2029\u202ec\u2066\x85\x7f\ud800\U000e0041ä東\U0001f600"
+
+
+def test_text_shows_every_character_that_moves_others() -> None:
+    """A mark of direction or an end of line, wherever it stands, is escaped; letters are not."""
+    text = written(
+        lambda: log_event(logger, "ready", message=HOSTILE, event_id=HOSTILE), log_format="text"
+    )
+    shown = r"a\u2028b\u2029\u202ec\u2066\x85\x7f\ud800\U000e0041ä東😀"
+
+    assert text.endswith(f" ready {shown} event_id={shown}\n")
+    assert text[:-1].isprintable()
+
+
+def test_json_keeps_such_characters_as_escapes() -> None:
+    """The value is the same, and the line is one line to any reader."""
+    text = written(lambda: log_event(logger, "ready", event_id=HOSTILE))
+
+    assert text[:-1].isprintable()
+    assert HOSTILE == json.loads(text)["event_id"]
+    assert "ä東\U0001f600" in text
+
+
 def test_unknown_fields_stay_out() -> None:
     """A field that is not on the list is not written, whatever it holds; nor is what a library passes as `extra`."""
     ours = line(lambda: log_event(logger, "x", email=ADDRESS, lastName=NAME, topic="t"))  # type: ignore[call-arg]
