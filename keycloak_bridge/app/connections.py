@@ -1,10 +1,12 @@
-"""What reaches Keycloak and the schema registry, built from settings."""
+"""What reaches Keycloak and the schema registry, built from settings, and what keeps connections from being opened."""
 
 from collections.abc import Iterator
 
+from keycloak_bridge.domain.errors import BridgeError, ConfigError
 from keycloak_bridge.domain.events import IdKind
 from keycloak_bridge.domain.ports import Clock, UserDirectory
 from keycloak_bridge.domain.users import UserRepresentation
+from keycloak_bridge.kafka.security import check_files
 from keycloak_bridge.keycloak.access import client_auth, keycloak_http
 from keycloak_bridge.keycloak.admin import KeycloakAdmin
 from keycloak_bridge.keycloak.http import KeycloakHttp
@@ -18,6 +20,7 @@ from keycloak_bridge.registry.client import (
     bearer,
 )
 from keycloak_bridge.settings.model import Settings
+from keycloak_bridge.transport.http import ClientCertificate, unusable_file
 
 _PAGES_AHEAD = 3
 """Pages of users that Keycloak makes while one is read; it makes one in one thread."""
@@ -57,6 +60,31 @@ def schema_registry(settings: Settings) -> ConfluentRegistry | None:
             formats_must_be_known=settings.schemas.unknown_formats == "error",
         )
     )
+
+
+def connection_problems(settings: Settings) -> Iterator[BridgeError]:
+    """Yield what keeps the bridge from opening connections, whatever the network is: certificates, keys and secrets."""
+    registry, keycloak = settings.registry, settings.keycloak
+    certificate = None
+    if keycloak.tls_cert_file is not None:
+        certificate = ClientCertificate(keycloak.tls_cert_file, keycloak.tls_key_file)
+    for wrong in (
+        unusable_file("registry", registry.ca_file),
+        unusable_file("keycloak", keycloak.ca_file, certificate),
+    ):
+        if wrong is not None:
+            yield wrong
+    try:
+        check_files(settings.kafka)
+    except BridgeError as error:
+        yield error
+    secrets = (registry.password, registry.token, keycloak.client_secret, keycloak.client_assertion)
+    for secret in (*secrets, keycloak.client_key, settings.ui.token):
+        try:
+            if secret is not None:
+                secret.reveal()
+        except ConfigError as error:
+            yield error
 
 
 def user_directory(settings: Settings) -> UserDirectory:

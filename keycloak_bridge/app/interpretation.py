@@ -60,7 +60,15 @@ class Interpretation:
     @cached_property
     def mapping(self) -> Mappings:
         """The mapping of every type of event, checked against the schemas; raises ConfigError."""
-        return load_mappings(self.settings, self.catalog, invitation_terms(self.settings))
+        loaded = load_mappings(self.settings, self.catalog, invitation_terms(self.settings))
+        before_s = self.settings.invite.remind_before
+        terms = [one.invitation for one in loaded.all if one.invitation is not None]
+        if before_s is not None and any(one.lifespan_s <= before_s for one in terms):
+            raise ConfigError(
+                "an invitation does not live longer than invite.remind_before, so its first link would never be valid",
+                remedy="set invite.remind_before to less than every lifespan: that of [invite] in the settings and in each mapping",
+            )
+        return loaded
 
     @property
     def warnings(self) -> tuple[ConfigError, ...]:
@@ -111,13 +119,6 @@ class Interpretation:
     def check(self) -> None:
         """Load and check everything now; raises ConfigError."""
         _ = self.interpreter
-        before_s = self.settings.invite.remind_before
-        terms = [one.invitation for one in self.mapping.all if one.invitation is not None]
-        if before_s is not None and any(one.lifespan_s <= before_s for one in terms):
-            raise ConfigError(
-                "an invitation does not live longer than invite.remind_before, so its first link would never be valid",
-                remedy="set invite.remind_before to less than every lifespan: that of [invite] in the settings and in each mapping",
-            )
 
     def close(self) -> None:
         """Close the connections to the registry."""

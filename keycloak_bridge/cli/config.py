@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from keycloak_bridge.app.connections import keycloak_admin
+from keycloak_bridge.app.connections import connection_problems, keycloak_admin
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.mapping_files import default_mapping_text
 from keycloak_bridge.app.realm_check import realm_problems
@@ -63,6 +63,9 @@ def check_config(invocation: Invocation, against_realm: bool) -> int:
         remedy = "correct each where it is named; `keycloak-bridge init` writes a file that explains every setting"
         problems.append(ConfigError("\n".join(loaded.problems), code="settings", remedy=remedy))
     problems += _content_problems(interpretation, console)
+    problems += connection_problems(loaded.settings)
+    if not problems:
+        interpretation.check()  # the same as `run` does
     if against_realm and not problems:
         problems += _realm_problems(interpretation, console)
     for problem in problems:

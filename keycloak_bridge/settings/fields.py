@@ -6,12 +6,15 @@ prints itself.
 """
 
 import dataclasses
+import ipaddress
+import re
 import tomllib
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.times import Limit, parse_duration, parse_limit, parse_pace
@@ -20,6 +23,9 @@ from keycloak_bridge.ops import redaction
 FILE_SUFFIX = "_file"
 ENVIRONMENT_PREFIX = "KEYCLOAK_BRIDGE_"
 MASK = "********"
+
+_LAST_PORT = 65535
+_HOST = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,61 @@ def files(expected: str) -> Kind:
     return dataclasses.replace(table(expected), convert=convert)
 
 
+def brokers() -> Kind:
+    """Return the kind of a list of brokers, each `host:port`; an IPv6 address stands in brackets."""
+    kind = texts('a list of "host:port"', minimum=1, items={"pattern": "^[^\\s,]+:[0-9]{1,5}$"})
+
+    def convert(raw: Sequence[str], _folder: Path) -> tuple[str, ...]:
+        for one in raw:
+            host, _, port = one.rpartition(":")
+            if not 1 <= int(port) <= _LAST_PORT:
+                raise ValueError(f"must be {kind.expected}; a port is from 1 to {_LAST_PORT}")
+            _check_host(host[1:-1] if host[:1] + host[-1:] == "[]" else host.replace(":", "/"))
+        return tuple(raw)
+
+    return dataclasses.replace(kind, convert=convert)
+
+
+def host_name(expected: str = "a host name or an IP address") -> Kind:
+    """Return the kind of a host name or an IP address."""
+
+    def convert(raw: str, _folder: Path) -> str:
+        _check_host(raw)
+        return raw
+
+    return dataclasses.replace(text(expected), convert=convert)
+
+
+def _url(raw: str, _folder: Path) -> str:
+    try:
+        parts = urlsplit(raw)
+        port = parts.port
+    except ValueError:  # its text repeats the value
+        raise ValueError(
+            f"must be {URL.expected}; a port is from 1 to {_LAST_PORT}, and an IPv6 address stands in brackets"
+        ) from None
+    if port == 0:
+        raise ValueError(f"must be {URL.expected}; a port is from 1 to {_LAST_PORT}")
+    _check_host(parts.hostname or "")
+    return raw.rstrip("/")
+
+
+def _check_host(host: str) -> None:
+    """Raise ValueError for what no connection could be opened to, however the network is."""
+    check_unicode(host)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            host.encode("idna")
+        except UnicodeError:  # its text repeats the value
+            raise ValueError(
+                "has a host that no name can be: each part between two dots has 1 to 63 characters"
+            ) from None
+        if not host or not _HOST.fullmatch(host):
+            raise ValueError("has a host that is no name and no IP address") from None
+
+
 def check_unicode(value: Any) -> None:
     """Raise ValueError where a text in `value` is no UTF-8, as arguments and variables may be; a path may."""
     parts: Sequence[Any] = [value]
@@ -284,7 +345,7 @@ URL = Kind(
     "url",
     'an address such as "https://id.example.com", without credentials',
     {"type": "string", "pattern": "^https?://[^\\s/?#@]+(/[^\\s?#@]*)?$"},
-    convert=lambda raw, _: raw.rstrip("/"),
+    convert=_url,
 )
 PACE = Kind(
     "pace",

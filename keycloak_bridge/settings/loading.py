@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.events import USER_EVENTS
 from keycloak_bridge.events.custom_envelope import ATTRIBUTES, compile_envelope
 from keycloak_bridge.events.record_key import compile_keys
 from keycloak_bridge.expressions.expression import suggestion
@@ -247,6 +248,7 @@ def _clashes(settings: Settings) -> Iterator[Problem]:
         seen.setdefault(name, key)
     if settings.invite.redirect_uri and not settings.invite.client_id:
         yield "invite.redirect_uri", "needs `invite.client_id`: Keycloak checks the page with it"
+    yield from _type_clashes(settings)
     yield from _keycloak_clashes(settings)
     yield from _registry_clashes(settings)
     yield from _ui_clashes(settings)
@@ -312,6 +314,18 @@ def _keycloak_clashes(settings: Settings) -> Iterator[Problem]:
         yield "keycloak.tls_key_file", "needs `keycloak.tls_cert_file`"
     if keycloak.tls_cert_file and not keycloak.url.startswith("https:"):
         yield "keycloak.tls_cert_file", "needs an https address in `keycloak.url`"
+
+
+def _type_clashes(settings: Settings) -> Iterator[Problem]:
+    """Yield which names of [envelope.types] would have each such event become a dead letter."""
+    known = (*USER_EVENTS, *settings.events.ignore_types)
+    for theirs, ours in settings.envelope.types.items():
+        if ours not in known:
+            hint = suggestion(ours, known) or f"; known: {', '.join(USER_EVENTS)}"
+            yield (
+                "envelope.types",
+                f"'{theirs}': '{ours}' is no type of event that the bridge maps, nor in `events.ignore_types`{hint}",
+            )
 
 
 def _registry_clashes(settings: Settings) -> Iterator[Problem]:

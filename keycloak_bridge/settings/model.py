@@ -16,8 +16,10 @@ from keycloak_bridge.settings.fields import (
     PACE,
     URL,
     Secret,
+    brokers,
     duration,
     files,
+    host_name,
     integer,
     setting,
     table,
@@ -37,7 +39,7 @@ class KafkaSettings:
     bootstrap_servers: tuple[str, ...] = setting(
         ["localhost:9092"],
         "Brokers to start from.",
-        texts('a list of "host:port"', minimum=1, items={"pattern": "^[^\\s,]+:[0-9]{1,5}$"}),
+        brokers(),
     )
     group_id: str = setting(
         "keycloak-bridge",
@@ -530,7 +532,7 @@ class HealthSettings:
     """Liveness, readiness and metrics over HTTP."""
 
     enabled: bool = setting(True, "Serve `/live`, `/ready` and `/metrics`.")
-    host: str = setting("127.0.0.1", "Address to listen on.")
+    host: str = setting("127.0.0.1", "Address to listen on.", host_name())
     port: int = setting(9090, "Port to listen on; 0 is any free one.", integer(0, 65535))
 
 

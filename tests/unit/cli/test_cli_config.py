@@ -11,11 +11,14 @@ import pytest
 from cli_harness import SECRET, call, smallest_mapping
 from click.testing import Result
 
+from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.app.realm_check import Problem
-from keycloak_bridge.diagnostics.probes import ProbeResult, gray, green, red, yellow
+from keycloak_bridge.diagnostics.doctor import content_probes, registry_probe
+from keycloak_bridge.diagnostics.probes import ProbeResult, examine, gray, green, red, yellow
 from keycloak_bridge.domain.errors import ConfigError, KeycloakUnavailableError
 from keycloak_bridge.mapping.profile_findings import Severity
 from keycloak_bridge.settings.fields import environment_name
+from keycloak_bridge.settings.loading import LoadedSettings
 from keycloak_bridge.settings.schema import settings_by_name
 
 
@@ -65,7 +68,7 @@ def test_check_config_shows_what_is_in_force() -> None:
     Path("secret").write_text(SECRET)
     Path("bridge.toml").write_text(
         '[keycloak]\nrealm = "acme"\nclient_secret_file = "secret"\n'
-        '[kafka]\nsession_timeout = "1 minute"\n[envelope]\ntypes = { A = "b" }\n'
+        '[kafka]\nsession_timeout = "1 minute"\n[envelope]\ntypes = { A = "user.created" }\n'
     )
     result = call(
         "check-config",
@@ -86,7 +89,7 @@ def test_check_config_shows_what_is_in_force() -> None:
         "kafka.bootstrap_servers"
     ]
     assert ["true", "--set topics.create"] == values["topics.create"]
-    assert ["A=b", "bridge.toml: envelope.types"] == values["envelope.types"]
+    assert ["A=user.created", "bridge.toml: envelope.types"] == values["envelope.types"]
     assert ["********", "KEYCLOAK_BRIDGE_KAFKA_SASL_PASSWORD"] == values["kafka.sasl_password"]
     assert values["keycloak.client_secret"][0].startswith("******** (in ")
     assert "envelope: CloudEvents\n" in result.stdout
@@ -128,6 +131,45 @@ def test_check_config_warns_of_types_that_no_mapping_serves() -> None:
     assert "m.toml: user.attributes.userId: nothing says whose user it is" in warned
     assert "no data.id in user.updated" in warned
     assert "fix:   name mappings for these types in [mapping.files]" in result.stdout
+
+
+def test_check_config_and_doctor_refuse_what_run_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each problem is found before the bridge is started, and all of them at once."""
+    Path("m.toml").write_text(smallest_mapping() + '[invite]\nlifespan = "1 day"\n')
+    for name in ("junk.pem", "empty"):
+        Path(name).write_text("")
+    arguments = [
+        f"--set={one}"
+        for one in (
+            *("mapping.file=m.toml", "invite.remind_before=2 days"),
+            *("registry.url=http://r", "registry.ca_file=junk.pem", "keycloak.ca_file=junk.pem"),
+            *("kafka.ssl_cafile=junk.pem", "keycloak.client_secret_file=empty"),
+        )
+    ]
+    monkeypatch.setattr("keycloak_bridge.cli.config.check_up", content_of_the_doctor)
+
+    checked, validated = call("check-config", *arguments), call("validate", *arguments, "x.json")
+    doctor = call("doctor", *arguments)
+
+    assert (2, 2, 1) == (checked.exit_code, validated.exit_code, doctor.exit_code)
+    assert "all is well" not in checked.stdout
+    for reason in (
+        "an invitation does not live longer than invite.remind_before",
+        "[registry] ca_file cannot be read as certificates",
+        "[keycloak] ca_file cannot be read as certificates",
+        "[kafka] ssl_cafile cannot be read as certificates",
+        "empty is empty",
+    ):
+        assert 1 == checked.stderr.count(reason)
+    found = " ".join(doctor.stdout.split())
+    assert "an invitation does not live longer than invite.remind_before" in found
+    assert "[registry] ca_file cannot be read as certificates" in found
+
+
+def content_of_the_doctor(loaded: LoadedSettings, **_: object) -> Iterator[ProbeResult]:
+    """Yield what the doctor finds without a network."""
+    known = Interpretation(loaded.settings)
+    yield from examine([*content_probes(loaded, known), *registry_probe(known)])
 
 
 def test_check_config_with_broken_schemas() -> None:

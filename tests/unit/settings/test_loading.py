@@ -1,5 +1,6 @@
 """Each source overrides the one before it, and all problems are reported at once."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -88,7 +89,7 @@ def test_precedence(write: Write) -> None:
         ("retry.initial", "250 ms", 0.25),
         ("invite.lifespan", "PT72H", 259200.0),
         ("invite.actions", "UPDATE_PASSWORD,CONFIGURE_TOTP", ("UPDATE_PASSWORD", "CONFIGURE_TOTP")),
-        ("envelope.types", "UserCreated=user.created, B = c", {"UserCreated": "user.created", "B": "c"}),
+        ("envelope.types", "UserCreated=user.created, B = user.deleted", {"UserCreated": "user.created", "B": "user.deleted"}),
         ("envelope.types", '{ UserCreated = "user.created" }', {"UserCreated": "user.created"}),
         ("envelope.key", "key.id", "key.id"),
         ("events.tombstones", "DEAD-letter", "dead-letter"),
@@ -130,7 +131,7 @@ def test_everything_in_a_file(write: Write, tmp_path: Path) -> None:
         max_bytes = 2048
         ignore_types = ["a", "b"]
         [envelope]
-        types = { A = "b" }
+        types = { A = "user.updated" }
         [schemas]
         folders = ["schemas"]
         [mapping]
@@ -143,7 +144,7 @@ def test_everything_in_a_file(write: Write, tmp_path: Path) -> None:
 
     assert (True, 86400.0) == (settings.topics.create, settings.topics.retention)
     assert (2048, ("a", "b")) == (settings.events.max_bytes, settings.events.ignore_types)
-    assert {"A": "b"} == settings.envelope.types
+    assert {"A": "user.updated"} == settings.envelope.types
     assert (folder / "schemas",) == settings.schemas.folders
     assert folder / "m.toml" == settings.mapping.file
     assert tmp_path / "other.toml" == by_flag.mapping.file
@@ -217,6 +218,69 @@ def test_a_wrong_file_is_reported_with_key_and_reason(
     expected = [reported] if isinstance(reported, str) else reported
 
     assert [f"bridge.toml: {one}" for one in expected] == problems(write(line))
+
+
+@pytest.mark.parametrize("setting", ["keycloak.url", "registry.url"])
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("http://h:99999", "must be an address such as .*; a port is from 1 to 65535"),
+        ("http://h:0", "must be an address such as .*; a port is from 1 to 65535"),
+        ("http://h:abc", "must be an address such as .*; a port is from 1 to 65535"),
+        ("http://[::1", "must be an address such as .*an IPv6 address stands in brackets"),
+        ("http://:80", "has a host that is no name"),
+        ("http://a..b", "has a host that no name can be"),
+        (f"http://{'a' * 64}", "has a host that no name can be"),
+    ],
+)
+def test_an_address_that_no_call_can_have_is_refused(
+    write: Write, setting: str, address: str, reason: str
+) -> None:
+    """It looked like an outage, at the first call and ever after."""
+    (found,) = problems(write(""), None, f"{setting}={address}")
+
+    assert re.match(f"--set {setting}: {reason}", found)
+    assert address not in found
+
+
+@pytest.mark.parametrize("address", ["http://[::1]:8080", "https://my_host", "http://10.0.0.1/auth/", "http://müller.example:1"])  # fmt: skip
+def test_any_other_address_is_taken(write: Write, address: str) -> None:
+    """IP addresses, names of services and international names."""
+    assert address.rstrip("/") == load_settings(overrides=[f"keycloak.url={address}"]).keycloak.url
+
+
+@pytest.mark.parametrize(
+    "broker", ["localhost:99999", "localhost:0", "http://x:9", "u:p@h:1", "a..b:1", "::1:9092"]
+)
+def test_a_broker_that_no_connection_can_have_is_refused(write: Write, broker: str) -> None:
+    """It looked like an outage of Kafka."""
+    (found,) = problems(write(""), None, f"kafka.bootstrap_servers=kafka:9092,{broker}")
+
+    assert found.startswith("--set kafka.bootstrap_servers: ")
+    assert broker not in found
+    good = ("[::1]:9092", "10.0.0.1:1", "my-kafka_1:65535")
+    taken = load_settings(overrides=[f"kafka.bootstrap_servers={','.join(good)}"])
+    assert good == taken.kafka.bootstrap_servers
+
+
+def test_a_host_to_listen_on_is_one(write: Write) -> None:
+    """`guard` asks the bridge there."""
+    (found,) = problems(write(""), None, "health.host=a..b")
+
+    assert found.startswith("--set health.host: has a host that no name can be")
+
+
+def test_types_of_events_are_those_of_the_bridge(write: Write) -> None:
+    """Each event of a type that nothing is done with would become a dead letter, unless it is to be ignored."""
+    (found,) = problems(write(""), None, "envelope.types=UserCreated=user.craeted")
+
+    assert (
+        "--set envelope.types: 'UserCreated': 'user.craeted' is no type of event that the bridge maps, nor in "
+        "`events.ignore_types`; did you mean 'user.created'?"
+    ) == found
+    overrides = ["envelope.types=OrderPlaced=order.placed", "events.ignore_types=order.placed"]
+    taken = load_settings(overrides=overrides).envelope.types
+    assert {"OrderPlaced": "order.placed"} == taken
 
 
 @pytest.mark.parametrize("name", GONE)
