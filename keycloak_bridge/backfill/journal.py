@@ -4,11 +4,13 @@ The journal says how far it is. The rejects are the lines that could not be brou
 again; the reasons are beside them.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import threading
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from keycloak_bridge.event_files.file_records import FileRecord
 from keycloak_bridge.messages.recommended_actions import recommended_action
 from keycloak_bridge.ops.private_files import (
     append_private,
+    check_appendable,
     read_private,
     refuse_unsafe,
     replace_file,
@@ -31,6 +34,8 @@ from keycloak_bridge.ops.private_files import (
 
 _FORMAT = 1
 _REPORT = ".report.ndjson"
+_MAY_PASS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO))
+"""What a disk can be cured of while a run waits; any other error stays until somebody gives another folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +227,15 @@ class Rejects:
         return sum(len(one.offsets) for one in self.files)
 
     def begin(self) -> None:
-        """Refuse to overwrite what an earlier run left; raises ConfigError."""
+        """Refuse to overwrite what an earlier run left, and a folder that takes no files; raises ConfigError."""
         for one in self.files:
             one.begin()
 
     def resume(self, state: Mapping[str, tuple[int, int]]) -> None:
-        """Continue behind what was written when `state` was so; raises ConfigError where a file was edited since."""
+        """Continue behind what was written when `state` was so.
+
+        Raises ConfigError where a file was edited since, or cannot be written.
+        """
         for number, one in enumerate(self.files):
             one.resume(state.get(str(number), (0, 0)))
 
@@ -257,9 +265,10 @@ class Rejects:
             return any(record.offset in one.offsets for one in self.files)
 
     def sync(self) -> None:
-        """Write what waits, sync it, and acknowledge it; what the disk does not take is to be tried again.
+        """Write what waits, sync it, and acknowledge it; what a full disk does not take is to be tried again.
 
-        Whatever is raised, the rejects that are not acknowledged wait for the next call.
+        Raises ConfigError for what can never be written. Whatever is raised, the rejects that are not acknowledged wait
+        for the next call.
         """
         with self._lock:
             waiting, self._waiting = self._waiting, []
@@ -281,6 +290,8 @@ class Rejects:
                 if new:
                     file.add(new)
         except OSError as error:
+            if error.errno not in _MAY_PASS:
+                raise _unwritable(file.file, error) from error
             problem = BrokerUnavailableError(
                 f"{file.file}: the rejects cannot be written: {error.strerror}", code="rejects"
             )
@@ -309,19 +320,27 @@ class RejectFile:
         return self._size, self._crc
 
     def begin(self) -> None:
-        """Make sure that nothing of an earlier run is overwritten; raises ConfigError."""
-        for one in (self.file, self.report):
-            refuse_unsafe(one)
-            if one.exists():
-                raise ConfigError(
-                    f"{one} exists already, with what an earlier backfill refused",
-                    code="rejects",
-                    remedy="feed it, or move it and its report away",
-                )
+        """Make sure that nothing of an earlier run is overwritten, and that it can be written; raises ConfigError."""
+        with self._writing():
+            for one in (self.file, self.report):
+                refuse_unsafe(one)
+                if one.exists():
+                    raise ConfigError(
+                        f"{one} exists already, with what an earlier backfill refused",
+                        code="rejects",
+                        remedy="feed it, or move it and its report away",
+                    )
+                check_appendable(one)
 
     def resume(self, state: tuple[int, int]) -> None:
-        """Continue behind the last complete reject; raises ConfigError where the file was edited since `state`."""
-        found, report = read_private(self.file), read_private(self.report)
+        """Continue behind the last complete reject.
+
+        Raises ConfigError where the file was edited since `state`, or cannot be written.
+        """
+        with self._writing():
+            check_appendable(self.file)
+            check_appendable(self.report)
+            found, report = read_private(self.file), read_private(self.report)
         if found is None and report is None:
             return  # they were taken away to be fixed
         size, crc = state
@@ -336,7 +355,15 @@ class RejectFile:
         self.offsets = {entry["offset"] for entry in entries}
         self._size, self._crc = end, zlib.crc32(content[:end])
         self._lines, self._report_size = content[:end].count(b"\n"), report_size
-        self._truncate()
+        with self._writing():
+            self._truncate()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _unwritable(self.file, error) from error
 
     def add(self, rejects: Sequence[_Reject]) -> None:
         """Write and sync reasons and lines.
@@ -377,6 +404,14 @@ class RejectFile:
             code="rejects",
             remedy="move it and its report away, fix it there and feed it by itself; then continue here",
         )
+
+
+def _unwritable(file: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{file}: the rejects cannot be written: {error.strerror}",
+        code="rejects",
+        remedy="name a folder for them that you may write to with --rejects; the same command continues",
+    )
 
 
 def _entries(report: bytes, size: int) -> tuple[list[Mapping[str, Any]], int]:

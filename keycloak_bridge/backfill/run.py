@@ -324,26 +324,33 @@ class BackfillRun:
 
 
 class _FileOutput:
-    """Counts results, writes rejects, and mails invitations at once. Safe to share between threads."""
+    """Counts results, writes rejects, and mails invitations at once. Safe to share between threads.
+
+    A reject counts once it is in its file: until then its line is handled again and again.
+    """
 
     def __init__(self, rejects: Rejects) -> None:
         self.mail: Callable[[Invitation], bool] = lambda _: False
         self._rejects = rejects
         self._counts: Counter[str] = Counter()
+        self._rejected: set[int] = set()
         self._mailed = 0
         self._lock = threading.Lock()
 
     @property
     def handled(self) -> int:
         with self._lock:
-            return self._counts.total()
+            return self._counts.total() + len(self._rejected)
 
     def counts(self) -> Mapping[str, int]:
         with self._lock:
-            mailed = {"mailed": self._mailed} if self._mailed else {}
-            return dict(sorted({**self._counts, **mailed}.items()))
+            others = {"mailed": self._mailed, Outcome.REJECTED.value: len(self._rejected)}
+            known = {word: count for word, count in others.items() if count}
+            return dict(sorted({**self._counts, **known}.items()))
 
     def result(self, record: Record, result: Result) -> Acknowledgement:  # noqa: ARG002 # the port's
+        if result.outcome is Outcome.REJECTED:
+            return _WRITTEN
         word = result.action or result.outcome.value
         if word == Outcome.SKIPPED:
             word = f"skipped ({result.reason})"
@@ -361,7 +368,15 @@ class _FileOutput:
         group_id: str,  # noqa: ARG002 # no consumer group here
     ) -> Acknowledgement:
         assert isinstance(record, FileRecord)  # noqa: S101 # the source has no other
-        return self._rejects.add(record, error, result, step)
+        written = self._rejects.add(record, error, result, step)
+
+        def count(problem: BridgeError | None) -> None:
+            if problem is None:
+                with self._lock:
+                    self._rejected.add(record.offset)
+
+        written.then(count)
+        return written
 
     def invitation(self, invitation: Invitation) -> Acknowledgement:
         if self.mail(invitation):

@@ -9,6 +9,7 @@ import errno
 import os
 import secrets
 import stat
+import tempfile
 from pathlib import Path
 
 from keycloak_bridge.domain.errors import ConfigError
@@ -30,6 +31,15 @@ def append_private(file: Path, content: bytes | bytearray) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def check_appendable(file: Path) -> None:
+    """Find out whether `append_private` could write to `file`, and change nothing; raises as it does."""
+    try:
+        os.close(_opened(file, os.O_WRONLY | os.O_APPEND))
+    except FileNotFoundError:
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
 
 
 def read_private(file: Path) -> bytes | None:

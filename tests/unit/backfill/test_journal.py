@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -336,13 +338,96 @@ def test_what_follows_an_acknowledgement_may_fail(tmp_path: Path) -> None:
     assert 2 == len((tmp_path / "users.rejects.csv").read_bytes().splitlines())
 
 
-def test_a_full_disk_is_tried_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_disk_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     """The record does not count as done, and neither file keeps half of it."""
-    folder = tmp_path / "folder"
-    rejects = opened(folder)
-    (failed,) = written(rejects, 1)
-    folder.mkdir()
+    rejects = opened(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", raising(number))
+        (failed,) = written(rejects, 1)
 
     assert isinstance(failed, BrokerUnavailableError)
+    assert {b""} == {one.read_bytes() for one in tmp_path.iterdir()}
     assert [None] == written(rejects, 1)
     assert 1 == len(rejects)
+
+
+def raising(number: int) -> Callable[[object], None]:
+    """Return what fails as the system does with this error."""
+
+    def fail(_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR])
+def test_what_waiting_does_not_mend_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The folder that was taken away while it ran, too; what is not written waits, and does not count."""
+    rejects = opened(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", raising(number))
+        arrived = reject(rejects, 1)
+        with pytest.raises(ConfigError, match="the rejects cannot be written") as caught:
+            rejects.sync()
+
+    assert ("rejects", [], 0) == (caught.value.code, arrived, len(rejects))
+    assert "--rejects" in (caught.value.remedy or "")
+    rejects.sync()
+    assert [None] == arrived
+
+
+FIRST_USES: dict[str, Callable[[Rejects], None]] = {
+    "begin": Rejects.begin,
+    "resume": lambda rejects: rejects.resume({}),
+}
+
+
+@pytest.mark.parametrize("use", FIRST_USES)
+def test_rejects_that_can_never_be_written_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    """Before anything is written to the realm; nothing is left of the attempt."""
+    (tmp_path / "file").touch()
+    names = {
+        "a folder that is missing": tmp_path / "missing" / "users.rejects.csv",
+        "a file in the place of the folder": tmp_path / "file" / "users.rejects.csv",
+        "a name that is too long": tmp_path / f"{'n' * 250}.csv",
+        "a report whose name is too long": tmp_path / f"{'n' * 245}.csv",
+    }
+    for name in names.values():
+        with pytest.raises(ConfigError, match="cannot be written") as caught:
+            FIRST_USES[use](Rejects([RejectFile(name, "users")]))
+        assert ("rejects", True) == (caught.value.code, "--rejects" in (caught.value.remedy or ""))
+    for number in (errno.EACCES, errno.EROFS):
+        with monkeypatch.context() as broken:
+            broken.setattr(tempfile, "TemporaryFile", refusing(number))
+            with pytest.raises(ConfigError, match=os.strerror(number)):
+                FIRST_USES[use](opened(tmp_path))
+    FIRST_USES[use](opened(tmp_path))
+
+    assert ["file"] == [one.name for one in tmp_path.iterdir()]
+
+
+def refusing(number: int) -> Callable[..., object]:
+    """Return what makes no file."""
+
+    def refuse(**_: object) -> object:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+def test_a_run_continues_behind_rejects_that_it_can_write(tmp_path: Path) -> None:
+    """To see whether they can be written changes nothing of them."""
+    rejects = opened(tmp_path)
+    written(rejects, 1)
+    before = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+
+    opened(tmp_path).resume(rejects.state)
+
+    assert before == {one.name: one.read_bytes() for one in tmp_path.iterdir()}

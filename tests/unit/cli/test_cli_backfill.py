@@ -1,3 +1,4 @@
+import errno
 import gzip
 import io
 import json
@@ -5,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import pytest
 from bridge_harness import wait_until
 from cli_harness import WRITES, Bench, Terminal, data_of
 
-from keycloak_bridge.backfill.journal import read_journal
+from keycloak_bridge.backfill.journal import RejectFile, read_journal
 from keycloak_bridge.backfill.run import RunState
 from keycloak_bridge.cli.backfill import ProgressSentence, progress_shown, span
 from keycloak_bridge.domain.users import UserRepresentation
@@ -234,6 +235,39 @@ def test_rejects_of_an_earlier_run_are_never_overwritten(bench: Bench) -> None:
 
     assert (2, True) == (again.code, "move it" in again.stderr)
     assert (2, True) == (edited.code, "was changed" in edited.stderr)
+
+
+def test_rejects_that_cannot_be_written_are_refused_at_the_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a journal is: it waited for ever, after it had written the others to the realm."""
+    (bench.folder / "out").mkdir()
+
+    def refuse(file: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    monkeypatch.setattr("keycloak_bridge.backfill.journal.check_appendable", refuse)
+    result = run(bench, "--rejects", "out", bench.file(data_of(1), {"userId": "u-2"}))
+
+    assert (2, {}) == (result.code, result.summary)
+    assert "out/events.ndjson.rejects.ndjson: the rejects cannot be written" in result.stderr
+    assert [] == bench.calls(*WRITES)
+    assert not list(bench.folder.glob("*.backfill.json"))
+
+
+def test_a_reject_counts_when_it_is_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, however often a full disk did not take it."""
+    add, full = RejectFile.add, iter([True, True, True, False])
+
+    def failing(file: RejectFile, rejects: Sequence[Any]) -> None:
+        if next(full, False):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        add(file, rejects)
+
+    monkeypatch.setattr(RejectFile, "add", failing)
+    result = run(bench, bench.file({"userId": "u-1"}, data_of(2)))
+
+    assert (1, {"created": 1, "rejected": 1}) == result.counts, result.stderr
 
 
 def test_the_brake_stops_it_and_the_same_command_continues(bench: Bench) -> None:
