@@ -47,9 +47,10 @@ def compile_verdict(schema: Subschema) -> Callable[[Any], bool | None]:
     The function is safe to share between threads.
     """
     try:
-        test = _Compiler().test(schema)
+        first = _Compiled(schema)
     except (_UnknownError, RecursionError):
         return lambda _: None
+    test = first.test
 
     def verdict(value: Any) -> bool | None:
         try:
@@ -57,7 +58,36 @@ def compile_verdict(schema: Subschema) -> Callable[[Any], bool | None]:
         except RecursionError:
             return None
 
-    return verdict
+    def verdict_of_nested(value: Any) -> bool | None:
+        try:
+            compiled = idle.pop()
+        except IndexError:  # other threads use them all
+            compiled = _Compiled(schema)
+        try:
+            return compiled.test(value)
+        except RecursionError:
+            return None
+        finally:
+            compiled.forget()
+            idle.append(compiled)
+
+    idle = [first]
+    return verdict_of_nested if first.remembers else verdict
+
+
+class _Compiled:
+    """The test of one schema. Where the schema refers to itself, it remembers the values of one validation, for one thread."""
+
+    def __init__(self, schema: Subschema) -> None:
+        compiler = _Compiler()
+        self.test = compiler.test(schema)
+        self._verdicts = list(compiler.verdicts.values())
+        self.remembers = bool(self._verdicts)
+
+    def forget(self) -> None:
+        """Drop what was remembered: the next value may stand where one of these stood in memory."""
+        for verdicts in self._verdicts:
+            verdicts.clear()
 
 
 class _Compiler:
@@ -65,6 +95,8 @@ class _Compiler:
 
     def __init__(self) -> None:
         self._referred: dict[int, list[Test]] = {}
+        self.verdicts: dict[int, dict[int, bool]] = {}
+        """Of each schema that refers to itself: what it says of a value, by the value's identity."""
 
     def test(self, place: Subschema) -> Test:
         schema = place.schema
@@ -122,8 +154,7 @@ class _Compiler:
         if "anyOf" in schema:
             yield _any_of(self._list(place, "anyOf"))
         if "oneOf" in schema:
-            forms = self._list(place, "oneOf")
-            yield lambda value: [test(value) for test in forms].count(True) == 1
+            yield _one_of(self._list(place, "oneOf"))
         if "not" in schema:
             excluded = self._inner(place, "not")
             yield lambda value: not excluded(value)
@@ -134,13 +165,23 @@ class _Compiler:
             yield lambda value: then(value) if condition(value) else otherwise(value)
 
     def _reference(self, target: Subschema) -> Test:
-        made = self._referred.get(id(target.schema))
+        of_schema = id(target.schema)
+        made = self._referred.get(of_schema)
         if made is None:
-            made = self._referred[id(target.schema)] = []
+            made = self._referred[of_schema] = []
             made.append(self.test(target))
+        if made:
+            return made[0]
+        # inside the schema itself: the ways to a value double with each level that it nests
+        verdicts = self.verdicts.setdefault(of_schema, {})
 
         def test(value: Any) -> bool:
-            return made[0](value)  # the list is empty while the schema around it is compiled
+            if not isinstance(value, list | dict):
+                return made[0](value)
+            fits = verdicts.get(id(value))
+            if fits is None:
+                fits = verdicts[id(value)] = made[0](value)
+            return fits
 
         return test
 
@@ -158,6 +199,19 @@ def _any_of(tests: list[Test]) -> Test:
     if len(tests) == 1:
         return tests[0]
     return lambda value: any(test(value) for test in tests)
+
+
+def _one_of(tests: list[Test]) -> Test:
+    def test(value: Any) -> bool:
+        fitting = False
+        for of_form in tests:
+            if of_form(value):
+                if fitting:
+                    return False
+                fitting = True
+        return fitting
+
+    return test
 
 
 def _of_value(schema: Schema) -> Iterator[Test]:

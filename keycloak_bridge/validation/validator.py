@@ -8,11 +8,12 @@ from math import inf
 from typing import Any
 
 import attrs
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 from referencing import Registry
+from referencing.jsonschema import DRAFT202012
 
 from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.json_reader import pointer
@@ -30,6 +31,86 @@ _LONGEST_PARAMETER = 200
 
 Schema = Mapping[str, Any]
 Found = Iterator[ValidationError]
+
+
+class _Progress(FormatChecker):
+    """What one validation has found so far, handed on to its parts as the checker of formats: the library hands on nothing else.
+
+    `verdicts` says which value fits which schema that a reference names, so that no value is looked into twice. Where
+    `judging`, one error is enough and nobody reads it.
+    """
+
+    def __init__(self, formats: FormatChecker) -> None:
+        self.checkers = formats.checkers
+        self.verdicts: dict[Hashable, bool] = {}
+        self.judging = False
+
+    def judge(self) -> "_Progress":
+        """Return the same validation for those who only ask whether a value fits."""
+        if self.judging:
+            return self
+        other = _Progress(self)
+        other.verdicts, other.judging = self.verdicts, True
+        return other
+
+
+class _NoFormError(ValidationError):
+    """A value has none of the forms that it may have. What each refuses is found when it is asked for: forms nest."""
+
+    def __init__(self, validator: Any, forms: Sequence[Any]) -> None:
+        super().__init__("")
+        self._evaluator, self._forms = validator, forms
+
+    def by_form(self) -> list[list[ValidationError]]:
+        """Return what each form refuses, no more than a report names: a value may be huge."""
+        found = []
+        for form in self._forms:
+            if form is not False:
+                errors = self._evaluator.descend(self.instance, form)
+                found.append(list(islice(errors, MOST_VIOLATIONS)))
+        for one in (one for errors in found for one in errors):
+            one.parent = self
+        return found
+
+
+def _progress(validator: Any) -> _Progress:
+    known = validator.format_checker
+    return known if isinstance(known, _Progress) else _Progress(known)
+
+
+def _judge(validator: Any, schema: Any) -> Any:
+    """Return a validator of `schema`, a part of what `validator` knows, whose errors nobody reads."""
+    resolver = validator._resolver  # noqa: SLF001 # there is no other way to it
+    return validator.evolve(
+        schema=schema,
+        format_checker=_progress(validator).judge(),
+        _resolver=resolver.in_subresource(DRAFT202012.create_resource(schema)),
+    )
+
+
+def _is_valid(validator: Any, instance: Any, schema: Any) -> bool:
+    return next(_judge(validator, schema).iter_errors(instance), None) is None
+
+
+def _reference(validator: Any, reference: str, instance: Any, _: Schema) -> Found:
+    """Look into a value with a schema once, however many ways lead there: they double with each level that it nests."""
+    resolved = validator._resolver.lookup(reference)  # noqa: SLF001 # as above
+    schema, resolver = resolved.contents, resolved.resolver
+    if not isinstance(instance, dict | list):
+        yield from validator.descend(instance, schema, resolver=resolver)
+        return
+    progress = _progress(validator)
+    # what a dynamic reference means depends on the outermost document of each name on the way
+    way = tuple(dict.fromkeys(reversed([uri for uri, _ in resolver.dynamic_scope()])))
+    key = (id(instance), id(schema), way)
+    if (fits := progress.verdicts.get(key)) is None:
+        judge = validator.evolve(format_checker=progress.judge())
+        errors = judge.descend(instance, schema, resolver=resolver)
+        fits = progress.verdicts[key] = next(errors, None) is None
+    if not fits and progress.judging:
+        yield ValidationError("")
+    elif not fits:
+        yield from validator.descend(instance, schema, resolver=resolver)
 
 
 def _required(_: Any, names: Sequence[str], instance: Any, __: Schema) -> Found:
@@ -93,28 +174,49 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
 
 def _property_names(validator: Any, rule: Any, instance: Any, _: Schema) -> Found:
     if isinstance(instance, dict):
-        for name in instance:
-            if not validator.evolve(schema=rule).is_valid(name):
-                yield ValidationError("", path=(name,))
+        judge = _judge(validator, rule)
+        yield from (
+            ValidationError("", path=(name,)) for name in instance if not judge.is_valid(name)
+        )
 
 
 def _any_of(validator: Any, forms: Sequence[Any], instance: Any, _: Schema) -> Found:
-    by_form = [_first_errors(validator, instance, *one) for one in enumerate(forms)]
-    if all(by_form):
-        yield ValidationError("", context=[error for errors in by_form for error in errors])
+    if not any(_is_valid(validator, instance, form) for form in forms):
+        yield _NoFormError(validator, forms)
 
 
 def _one_of(validator: Any, forms: Sequence[Any], instance: Any, _: Schema) -> Found:
-    by_form = [_first_errors(validator, instance, *one) for one in enumerate(forms)]
-    if all(by_form):
-        yield ValidationError("", context=[error for errors in by_form for error in errors])
-    elif sum(not errors for errors in by_form) > 1:
+    fitting = (form for form in forms if _is_valid(validator, instance, form))
+    count = len(list(islice(fitting, 2)))
+    if count == 0:
+        yield _NoFormError(validator, forms)
+    elif count > 1:
         yield ValidationError("")
 
 
-def _first_errors(validator: Any, instance: Any, index: int, form: Any) -> list[ValidationError]:
-    """Return what a form refuses of the instance, no more than a report names: an instance may be huge."""
-    return list(islice(validator.descend(instance, form, schema_path=index), MOST_VIOLATIONS))
+def _not(validator: Any, excluded: Any, instance: Any, _: Schema) -> Found:
+    if _is_valid(validator, instance, excluded):
+        yield ValidationError("")
+
+
+def _if(validator: Any, condition: Any, instance: Any, schema: Schema) -> Found:
+    branch = schema.get("then" if _is_valid(validator, instance, condition) else "else", True)
+    yield from validator.descend(instance, branch)
+
+
+def _contains(validator: Any, rule: Any, instance: Any, schema: Schema) -> Found:
+    if not isinstance(instance, list):
+        return
+    least, most = schema.get("minContains", 1), schema.get("maxContains", inf)
+    judge = _judge(validator, rule)
+    matching = (item for item in instance if judge.is_valid(item))
+    count = sum(1 for _ in (matching if most == inf else islice(matching, int(most) + 1)))
+    if count > most:
+        yield ValidationError("", validator="maxContains", validator_value=most)
+    elif count < least and not count:
+        yield ValidationError("")
+    elif count < least:
+        yield ValidationError("", validator="minContains", validator_value=least)
 
 
 def _multiple_of(_: Any, step: float, instance: Any, __: Schema) -> Found:
@@ -175,6 +277,8 @@ def _unless_too_large(check: Callable[..., Found | None]) -> Callable[..., Found
 
 
 _OWN: Mapping[str, Callable[..., Found | None]] = {
+    "$ref": _reference,
+    "$dynamicRef": _reference,
     "required": _required,
     "dependentRequired": _dependent_required,
     "pattern": _pattern,
@@ -183,7 +287,10 @@ _OWN: Mapping[str, Callable[..., Found | None]] = {
     "additionalProperties": _additional_properties,
     "propertyNames": _property_names,
     "anyOf": _any_of,
+    "contains": _contains,
+    "if": _if,
     "multipleOf": _multiple_of,
+    "not": _not,
     "oneOf": _one_of,
     "uniqueItems": _unique_items,
 }
@@ -228,7 +335,7 @@ def find_violations(validator: Validator, instance: Any, *, root: str) -> tuple[
 
     Names at most `MOST_VIOLATIONS`, however large the instance is.
     """
-    whole = validator.iter_errors(instance)
+    whole = _evolve(validator, format_checker=_progress(validator)).iter_errors(instance)
     errors = islice((one for error in whole for one in _causes(error)), _MOST_CONSIDERED)
     try:
         found = {_violation(error, root) for error in errors}
@@ -248,11 +355,8 @@ def _causes(error: ValidationError) -> Found:
 
     Serializers write an optional property as a choice between null and what it is.
     """
-    forms: dict[Any, list[ValidationError]] = {}
-    for one in (error.context or ()) if error.validator in ("anyOf", "oneOf") else ():
-        if one.relative_schema_path:  # a form that is `false` has none
-            forms.setdefault(one.relative_schema_path[0], []).append(one)
-    other_types = [one for one in map(_of_another_type, forms.values()) if one is not None]
+    forms = error.by_form() if isinstance(error, _NoFormError) else []
+    other_types = [one for one in map(_of_another_type, forms) if one is not None]
     if not forms or len(forms) - len(other_types) > 1:
         yield error
     elif len(forms) == len(other_types):
@@ -267,7 +371,7 @@ def _causes(error: ValidationError) -> Found:
             instance=error.instance,
         )
     else:
-        for form in forms.values():
+        for form in forms:
             if _of_another_type(form) is None:
                 for one in form:
                     yield from _causes(one)

@@ -203,3 +203,17 @@ def test_threads_share_a_verdict() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert [True, False] * 400 == list(pool.map(is_broken, range(800)))
+
+
+def test_threads_share_a_verdict_of_nested_values() -> None:
+    """What is remembered of one value is not taken for another, in other threads or later in the same place of memory."""
+    part = {"properties": {"kind": {"enum": ["a", "b"]}, "part": {"$ref": "#"}}}
+    schema = {**part, "anyOf": [part, part]}
+    resource = DRAFT202012.create_resource(schema)
+    verdict = compile_verdict(Subschema(schema, Registry().resolver_with_root(resource)))
+
+    def is_fine(number: int) -> bool | None:
+        return verdict({"part": {"part": {"kind": "abc"[number % 3]}}})
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [True, True, False] * 400 == list(pool.map(is_fine, range(1200)))

@@ -259,7 +259,9 @@ def test_a_choice_looks_no_further_than_a_report(keyword: str) -> None:
     forms = [{"type": "null"}, {"items": {"type": "string"}}, {"items": {"minimum": 2}}, False]
     (error,) = compile_schema({keyword: forms}, Registry()).iter_errors([1] * 1000)
 
-    assert 1 + 50 + 50 + 1 == len(error.context or ())
+    by_form = error.by_form()  # type: ignore[attr-defined]
+
+    assert [1, 50, 50] == [len(errors) for errors in by_form]
     assert [] == broken({keyword: [{"type": "null"}, {"items": {"type": "string"}}]}, ["a"] * 1000)
 
 
@@ -445,6 +447,53 @@ def test_a_value_that_nests_too_deep_for_its_schema_is_a_violation() -> None:
     ).violations(TYPE, {"tree": deep})
 
     assert [("/data", "depth")] == [(one.pointer, one.keyword) for one in found]
+
+
+UNIT = {"$ref": "#/properties/x/$defs/unit"}
+TEAM, SITE = (
+    {"properties": {"kind": {"const": kind}, "parent": UNIT}, "required": ["kind"]}
+    for kind in ("team", "site")
+)
+TWICE = [{"properties": {"parent": UNIT}}, {"properties": {"parent": UNIT}}]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        {"oneOf": [TEAM, SITE]},
+        {"anyOf": [TEAM, SITE]},
+        {"if": TEAM, "then": TEAM, "else": SITE},
+        {"allOf": [TEAM, TEAM]},
+        {"not": {"not": TEAM}, **TEAM},
+        {"dependentSchemas": {"parent": TEAM, "kind": TEAM}},
+        {"oneOf": [{"type": "null"}, {"type": "object", "allOf": [*TWICE, TEAM]}]},
+        {"anyOf": [TEAM, {"properties": {"parent": {"contains": UNIT}}, "required": ["site"]}]},
+        {"oneOf": [TEAM, SITE], "unevaluatedItems": False},
+        {"allOf": [TEAM, TEAM], "unevaluatedItems": False},
+        {
+            "$dynamicAnchor": "unit",
+            "oneOf": [
+                {
+                    "properties": {
+                        "parent": {"$dynamicRef": "#unit"},
+                        "kind": {"const": kind},
+                    }
+                }
+                for kind in ("team", "site")
+            ],
+        },
+    ],
+)
+def test_a_value_that_nests_is_looked_into_once(unit: Any) -> None:
+    """However many ways the schema knows into it: they double with each level, which would take years here."""
+    values: list[Any] = [{"kind": "team"}, {"kind": "neither"}]
+    for _ in range(30):
+        values = [{"parent": one, "kind": "team"} for one in values]
+
+    good, bad = (broken({"$defs": {"unit": unit}, **UNIT}, one) for one in values)
+
+    assert not good
+    assert bad
 
 
 SHAPE = {
