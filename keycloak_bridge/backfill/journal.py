@@ -12,6 +12,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from keycloak_bridge.domain.errors import BridgeError, BrokerUnavailableError, C
 from keycloak_bridge.domain.events import Commit, Record, Result
 from keycloak_bridge.domain.future import Future
 from keycloak_bridge.domain.ports import Acknowledgement
+from keycloak_bridge.domain.times import parse_time
 from keycloak_bridge.event_files.csv_rows import Line
 from keycloak_bridge.event_files.file_records import FileRecord
 from keycloak_bridge.messages.recommended_actions import recommended_action
@@ -150,28 +152,56 @@ def read_journal(file: Path) -> tuple[Mapping[str, Any], Progress] | None:
         text = read_private(file)
         if text is None:
             return None
-        content = json.loads(text)
-        progress = Progress(
-            Commit(content["offset"], content["note"]),
-            LinesRead(*content["atCommit"]),
-            LinesRead(*content["atReach"]),
-            {name: (size, crc) for name, (size, crc) in content["rejects"].items()},
-        )
-        task: Mapping[str, Any] = content["task"]
-        known = content["format"] == _FORMAT
+        found = _read_content(json.loads(text))
     except OSError as error:
         raise ConfigError(
             f"{file}: cannot be read: {error.strerror}", remedy="make the journal readable"
         ) from error
-    except (ValueError, LookupError, TypeError, AttributeError):
-        known = False
-    if not known:
+    except (ValueError, LookupError, TypeError, RecursionError):
+        found = None
+    if found is None:
         raise ConfigError(
             f"{file} is not a journal of a backfill that this version can read",
             code="journal",
             remedy="name another one with --journal, or give --restart to write a new one",
         )
-    return task, progress
+    return found
+
+
+def _read_content(content: Any) -> tuple[Mapping[str, Any], Progress] | None:
+    """Return the task and the progress, None where they cannot be; raises LookupError, TypeError, ValueError too.
+
+    Somebody may have edited it: an offset that cannot be would pass over users.
+    """
+    task, rejects, note = content["task"], content["rejects"], content["note"]
+    if not (isinstance(task, dict) and isinstance(rejects, dict) and isinstance(note, str)):
+        return None
+    times = task.get("asOf", [])
+    if not isinstance(times, list) or not all(map(_is_time, times)):
+        return None
+    (lines, digest), (most_lines, last_digest) = content["atCommit"], content["atReach"]
+    progress = Progress(
+        Commit(content["offset"], note),
+        LinesRead(lines, digest),
+        LinesRead(most_lines, last_digest),
+        {name: (size, crc) for name, (size, crc) in rejects.items()},
+    )
+    rejected = chain(*progress.rejects.values())
+    counts = (content["format"], progress.commit.offset, lines, most_lines, *rejected)
+    if not (
+        all(map(_is_count, counts)) and isinstance(digest, str) and isinstance(last_digest, str)
+    ):
+        return None
+    ordered = lines <= progress.commit.offset <= most_lines
+    return (task, progress) if ordered and content["format"] == _FORMAT else None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0  # a bool is an int too
+
+
+def _is_time(value: object) -> bool:
+    return value is None or (isinstance(value, str) and parse_time(value) is not None)
 
 
 def is_new(found: tuple[Mapping[str, Any], Progress] | None, task: Mapping[str, Any]) -> bool:
@@ -421,8 +451,14 @@ def _entries(report: bytes, size: int) -> tuple[list[Mapping[str, Any]], int]:
     for line in report.splitlines(keepends=True):
         try:
             entry = json.loads(line)
-            complete = line.endswith(b"\n") and entry["end"] <= size
-        except (ValueError, LookupError, TypeError):
+            end = entry["end"]
+            complete = (
+                line.endswith(b"\n")
+                and _is_count(entry["offset"])
+                and _is_count(end)
+                and (entries[-1]["end"] if entries else 0) < end <= size
+            )
+        except (ValueError, LookupError, TypeError, RecursionError):
             complete = False
         if not complete:
             break

@@ -266,7 +266,7 @@ class _Reader:
             self._check(digest)
             if offset >= earlier.commit.offset:
                 yield self._record_of(line, offset), digest.read()
-        if digest.lines < earlier.furthest.lines:
+        if digest.lines < max(earlier.furthest.lines, earlier.commit.offset):
             raise _changed()
 
     def _check(self, digest: LineDigest) -> None:

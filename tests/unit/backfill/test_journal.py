@@ -70,15 +70,85 @@ def test_a_journal_belongs_to_one_realm(tmp_path: Path) -> None:
         Journal.open(file, {**TASK, "realm": "partners"})
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"format": 2}), "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", json.dumps({"format": 2}), "\x00", "[" * 100_000, '{"a":' * 100_000, "\ud800"],
+    ids=map(str, range(8)),
+)
 def test_another_file_is_left_alone(tmp_path: Path, text: str) -> None:
     """It may be needed."""
     file = tmp_path / "journal.json"
-    file.write_text(text)
+    content = text.encode("utf-8", "surrogatepass")
+    file.write_bytes(content)
 
     with pytest.raises(ConfigError, match="not a journal"):
         Journal.open(file, TASK)
-    assert text == file.read_text()
+    assert content == file.read_bytes()
+
+
+ODD: Sequence[Any] = (None, True, 1.5, -1, "7", "x", [], {}, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("format", (None, True, 1.0, 2, "1")),
+        ("task", (None, [], 5, "x", {"asOf": 5}, {"asOf": [5]}, {"asOf": ["x"]}, {"asOf": "2026"})),
+        ("offset", (*ODD, 10, 6, 99999)),
+        ("note", (None, 5, [], {})),
+        ("atCommit", (*ODD, [7], [7, 5], [7, "aa", 1], [-1, "aa"], [7.0, "aa"], [8, "aa"])),
+        ("atReach", (*ODD, [9], [9, None], [True, "bb"], [6, "bb"])),
+        (
+            "rejects",
+            (None, 5, [], [[1, 2]], {"0": ["a", "b"]}, {"0": [1]}, {"0": [1, -2]}, {"0": 1}),
+        ),
+    ],
+)
+def test_a_journal_that_was_edited_is_none(
+    tmp_path: Path, name: str, values: Sequence[Any]
+) -> None:
+    """Of an offset that cannot be, lines would count as done that nobody has read."""
+    file = tmp_path / "journal.json"
+    Journal.open(file, TASK).save(PROGRESS)
+    content = json.loads(file.read_bytes())
+
+    for value in (*values, ...):
+        edited = {**content, name: value}
+        if value is ...:
+            del edited[name]
+        file.write_text(json.dumps(edited))
+        with pytest.raises(ConfigError, match="not a journal"):
+            Journal.open(file, TASK)
+        assert edited == json.loads(file.read_bytes()), value
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"offset": None},
+        {"offset": []},
+        {"offset": -1},
+        {"offset": True},
+        {"end": True},
+        {"end": "23"},
+        {"end": -1},
+        {"end": 0},
+    ],
+    ids=str,
+)
+def test_reasons_that_were_edited_are_none(tmp_path: Path, edit: dict[str, Any]) -> None:
+    """As lines that have no reason: the run does not go on over them."""
+    rejects = opened(tmp_path)
+    written(rejects, 1)
+    report = tmp_path / "users.rejects.report.ndjson"
+    good = json.loads(report.read_bytes())
+    texts = [json.dumps({**good, **edit}), json.dumps([good]), "[" * 100_000]
+
+    for text in texts:
+        report.write_text(f"{text}\n")
+        with pytest.raises(ConfigError, match="was changed"):
+            opened(tmp_path).resume(rejects.state)
+        assert f"{text}\n" == report.read_text()
 
 
 def test_a_journal_that_cannot_be_written_is_reported(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keycloak_bridge.backfill.files import TOPIC
-from keycloak_bridge.backfill.journal import Journal, Rejects, read_journal
+from keycloak_bridge.backfill.journal import Journal, Progress, Rejects, read_journal
 from keycloak_bridge.backfill.source import PARTITION, FileEventSource
 from keycloak_bridge.domain.errors import BrokerUnavailableError, ConfigError
 from keycloak_bridge.domain.events import Commit, Record
@@ -179,6 +179,17 @@ def test_lines_that_were_read_must_be_what_they_were(
 
     with pytest.raises(ConfigError, match="have changed"):
         drained(opened(tmp_path, other))
+
+
+def test_a_commit_behind_the_end_is_none(tmp_path: Path) -> None:
+    """Files that are shorter than what was done of them are other files, whatever the digests say."""
+    journal = Journal.open(tmp_path / "journal.json", {})
+    journal.save(Progress(Commit(99_999)))
+    source = FileEventSource(lines(3), record, journal, Rejects([]), pause=lambda _: None)
+    source.seek(PARTITION, 99_999)
+
+    with pytest.raises(ConfigError, match="have changed"):
+        drained(source)
 
 
 def test_a_silent_pipe_does_not_block_the_consumer_loop(tmp_path: Path) -> None:
