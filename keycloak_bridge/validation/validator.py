@@ -219,6 +219,74 @@ def _contains(validator: Any, rule: Any, instance: Any, schema: Schema) -> Found
         yield ValidationError("", validator="minContains", validator_value=least)
 
 
+def _fitting_parts(validator: Any, instance: Any, schema: Schema) -> Iterator[tuple[Any, Any]]:
+    """Yield those parts of the schema that are about the instance itself and fit it, each with a validator of it."""
+    for keyword in ("$ref", "$dynamicRef"):
+        if keyword in schema:
+            resolved = validator._resolver.lookup(schema[keyword])  # noqa: SLF001 # as above
+            part, resolver = resolved.contents, resolved.resolver
+            yield validator.evolve(schema=part, _resolver=resolver), part
+    parts = [part for keyword in ("allOf", "anyOf", "oneOf") for part in schema.get(keyword, ())]
+    if isinstance(instance, dict):
+        dependents = schema.get("dependentSchemas", {})
+        parts += [part for name, part in dependents.items() if name in instance]
+    if "if" in schema:
+        fits = _is_valid(validator, instance, schema["if"])
+        parts += [schema["if"], schema.get("then", True)] if fits else [schema.get("else", True)]
+    for part in parts:
+        judge = _judge(validator, part)
+        if judge.is_valid(instance):
+            yield judge, part
+
+
+def _evaluated_items(validator: Any, instance: Sequence[Any], schema: Any) -> set[int]:
+    """Return the places of the items that the schema, or a part of it that is about the list, says something of."""
+    if isinstance(schema, bool):
+        return set()
+    if "items" in schema:
+        return set(range(len(instance)))
+    found = set(range(len(schema.get("prefixItems", ()))))
+    for inner, part in _fitting_parts(validator, instance, schema):
+        found |= _evaluated_items(inner, instance, part)
+    for keyword in ("contains", "unevaluatedItems"):
+        if keyword in schema:
+            judge = _judge(validator, schema[keyword])
+            rest = ((at, item) for at, item in enumerate(instance) if at not in found)
+            found.update([at for at, item in rest if judge.is_valid(item)])
+    return found
+
+
+def _evaluated_properties(validator: Any, instance: Mapping[str, Any], schema: Any) -> set[str]:
+    """Return the names of the properties that the schema, or a part of it that is about the object, says something of."""
+    if isinstance(schema, bool):
+        return set()
+    found = set(schema.get("properties", ()))
+    for pattern in map(compile_pattern, schema.get("patternProperties", ())):
+        found.update(filter(pattern.is_in, instance))
+    for inner, part in _fitting_parts(validator, instance, schema):
+        found |= _evaluated_properties(inner, instance, part)
+    for keyword in ("additionalProperties", "unevaluatedProperties"):
+        if keyword in schema:
+            judge = _judge(validator, schema[keyword])
+            rest = [name for name in instance if name not in found]
+            found.update([name for name in rest if judge.is_valid(instance[name])])
+    return found
+
+
+def _unevaluated_items(validator: Any, _: Any, instance: Any, schema: Schema) -> Found:
+    if isinstance(instance, list):
+        found = _evaluated_items(validator, instance, schema)
+        if not found.issuperset(range(len(instance))):
+            yield ValidationError("")
+
+
+def _unevaluated_properties(validator: Any, _: Any, instance: Any, schema: Schema) -> Found:
+    if isinstance(instance, dict) and not (
+        instance.keys() <= _evaluated_properties(validator, instance, schema)
+    ):
+        yield ValidationError("")
+
+
 def _multiple_of(_: Any, step: float, instance: Any, __: Schema) -> Found:
     is_number = isinstance(instance, int | float) and not isinstance(instance, bool)
     if is_number and not is_multiple(instance, step):
@@ -292,6 +360,8 @@ _OWN: Mapping[str, Callable[..., Found | None]] = {
     "multipleOf": _multiple_of,
     "not": _not,
     "oneOf": _one_of,
+    "unevaluatedItems": _unevaluated_items,
+    "unevaluatedProperties": _unevaluated_properties,
     "uniqueItems": _unique_items,
 }
 _LOOKS_INSIDE = (

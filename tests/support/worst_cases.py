@@ -13,6 +13,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
+from referencing import Registry
+
 from keycloak_bridge.app.interpretation import Interpretation
 from keycloak_bridge.domain.errors import BridgeError
 from keycloak_bridge.domain.events import Record
@@ -25,6 +27,7 @@ from keycloak_bridge.expressions.functions import MappingFunctions
 from keycloak_bridge.mapping.mapping import username_problem
 from keycloak_bridge.mapping.reserved_names import skeleton
 from keycloak_bridge.settings.model import Settings
+from keycloak_bridge.validation.validator import compile_schema, find_violations
 
 
 class Call(NamedTuple):
@@ -117,6 +120,7 @@ def calls(size: int) -> Iterator[Call]:
     known = Interpretation(Settings())
     yield from of_formats(size)
     yield from of_patterns(size, known)
+    yield from of_schemas(size)
     functions = MappingFunctions({"table": {}})
     for text in texts(size):
         for name, arguments in of_functions(text).items():
@@ -149,6 +153,28 @@ def of_patterns(size: int, known: Interpretation) -> Iterator[Call]:
                 yield Call(
                     f"pattern {pattern}", text, partial(compile_pattern(pattern).is_in, text)
                 )
+
+
+def of_schemas(size: int) -> Iterator[Call]:
+    """Yield the checks of long lists and of objects with many properties, by keywords that look at all of them."""
+    items, numbers = [0] * (size // 3), list(range(size // 8))
+    properties = {f"x{number}": 0 for number in range(size // 12)}
+    number, names = {"type": "integer"}, {"patternProperties": {"^x": {"type": "integer"}}}
+    for schema, value in (
+        ({"contains": number, "unevaluatedItems": False}, items),
+        ({"allOf": [{"contains": {"const": 0}}], "unevaluatedItems": number}, numbers),
+        ({"anyOf": [{"contains": {"const": 0}}], "unevaluatedItems": False}, numbers),
+        ({"uniqueItems": True}, numbers),
+        ({**names, "unevaluatedProperties": False}, properties),
+        ({"allOf": [names], "unevaluatedProperties": False}, properties),
+        ({"if": names, "unevaluatedProperties": {"type": "string"}}, properties),
+        ({"required": ["x0"], "unevaluatedProperties": False}, properties),
+        ({"propertyNames": {"minLength": 9}}, properties),
+        ({"dependentRequired": {"x0": list(properties)}}, {"x0": 0}),
+    ):
+        validator = compile_schema(schema, Registry())
+        call = partial(find_violations, validator, value, root="")
+        yield Call(f"schema {schema!s:.60}", "", call)
 
 
 def of_events(size: int, known: Interpretation) -> Iterator[Call]:
