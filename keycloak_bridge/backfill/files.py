@@ -205,7 +205,7 @@ class LineDecoder:
         """Return the user's id and the event of `line`, or why there is none."""
         rules = self.interpretation.rules
         if line.broken is not None:
-            return None, unreadable_row(line.broken)
+            return None, unreadable_row(line.broken, rules.limits.max_bytes)
         if line.cells is not None:
             return self._row(line, line.cells)
         record = Record(TOPIC, 0, 0, 0, None, line.raw, unreadable=line.unreadable)

@@ -120,8 +120,8 @@ def backfill(
 
     Exit code 1 when something was refused, 3 when it was stopped before the end.
     """
-    if len(delimiter) != 1:
-        raise click.UsageError("--delimiter is one character")
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise click.UsageError("--delimiter is one character, no quotation mark and no line break")
     if files.count("-") > 1:
         raise click.UsageError("standard input can be read once")
     settings = _settings(invocation, mails=mails)

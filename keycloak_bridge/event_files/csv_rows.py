@@ -73,14 +73,8 @@ def csv_records(
                 if row.broken is None:
                     data = header.data(row.cells or (), schema)
                     event = _row_event(event_type, data, max_bytes)
-                elif row.broken == "too-large":  # the code that an event of this size has
-                    event = EventDecodeError(
-                        f"the row has more than the {max_bytes} bytes that are allowed",
-                        code="too-large",
-                        remedy="shorten it, or raise events.max_bytes",
-                    )
                 else:
-                    event = unreadable_row(row.broken)
+                    event = unreadable_row(row.broken, max_bytes)
                 yield FileRecord(file, 0, row.number, 0, None, None, event=event)
     except OSError as error:
         raise ConfigError(
@@ -138,7 +132,13 @@ def read_header(stream: BinaryIO, name: str, rules: TableRules) -> Header:
 
 
 def _header(stream: BinaryIO, name: str, rules: TableRules) -> Header:
-    row = next(_rows(_Lines(stream, rules.max_bytes), 0, rules.delimiter), None)
+    row = next(_rows(_Lines(stream, rules.max_bytes), 0, rules), None)
+    if row is not None and row.broken is not None:
+        _, rule = _UNREADABLE_ROWS[row.broken]
+        raise ConfigError(
+            f"{name}: the first line {rule}",
+            remedy="write the names of the columns there, in UTF-8, as in userId,email,givenName",
+        )
     raw, columns = (b"", ()) if row is None else (row.raw, row.cells or ())
     _check_header(name, columns)
     missing = sorted(set(rules.columns) - {column.strip() for column in columns})
@@ -172,7 +172,7 @@ def _check_header(file: str, names: Sequence[str] | None) -> None:
 def read_rows(stream: BinaryIO, file: int, header: Header, rules: TableRules) -> Iterator[Line]:
     """Yield every row behind the header, where `read_header` left `stream`."""
     first = header.raw.count(b"\n") + 2
-    for line in _rows(_Lines(stream, rules.max_bytes, first), file, rules.delimiter):
+    for line in _rows(_Lines(stream, rules.max_bytes, first), file, rules):
         if line.broken is None and len(line.cells or ()) != len(header.properties):
             yield Line(file, line.number, line.raw, broken="cells")
         else:
@@ -190,16 +190,27 @@ class _Lines:
         self.too_large = False
 
     def __iter__(self) -> Iterator[str]:
-        while line := self._read(self._max_bytes):
-            if self.number == 1:
-                line = line.removeprefix(_BYTE_ORDER_MARK)
-            self.too_large = self.too_large or len(self.taken) + len(line) >= self._max_bytes
-            self.taken += line[: self._max_bytes - len(self.taken)]
-            rest = line
-            while rest and not rest.endswith(b"\n"):
-                rest = self._read(self._max_bytes)  # behind the limit; nothing at the end
-            self.number += 1
-            yield line.decode("utf-8", "surrogateescape")
+        return self
+
+    def __next__(self) -> str:
+        """Return the next line; raises csv.Error, which ends the row, where the lines since `take` are too large.
+
+        A line that is cut has lost its closing quote: its row would go on over the rows behind it.
+        """
+        line = self._read(self._max_bytes)
+        if not line:
+            raise StopIteration
+        if self.number == 1:
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        self.too_large = len(self.taken) + len(line) >= self._max_bytes
+        self.taken += line[: self._max_bytes - len(self.taken)]
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = self._read(self._max_bytes)  # behind the limit; nothing at the end
+        self.number += 1
+        if self.too_large:
+            raise csv.Error("the row is too large")
+        return line.decode("utf-8", "surrogateescape")
 
     def take(self) -> bytes:
         """Return the bytes since the last call, without the line break at their end."""
@@ -209,9 +220,11 @@ class _Lines:
         return raw
 
 
-def _rows(lines: _Lines, file: int, delimiter: str) -> Iterator[Line]:
+def _rows(lines: _Lines, file: int, rules: TableRules) -> Iterator[Line]:
     """Yield every row that is not empty; after one that is no CSV the next line is a new row."""
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    # one limit for all readers of the process, 131,072 characters at first; a row is refused by its bytes
+    csv.field_size_limit(max(csv.field_size_limit(), rules.max_bytes))
+    reader = csv.reader(lines, delimiter=rules.delimiter, strict=True)
     while True:
         number, broken, cells = lines.number, None, None
         try:
@@ -267,8 +280,14 @@ def _value(text: str, schema: Mapping[str, Any]) -> Any:
     return text
 
 
-def unreadable_row(reason: str) -> EventValidationError:
+def unreadable_row(reason: str, max_bytes: int) -> EventError:
     """Return the error for a row that cannot be read: `cells`, `wrong-encoding`, `quotes` or `too-large`."""
+    if reason == "too-large":  # the code that an event of this size has
+        return EventDecodeError(
+            f"the row has more than the {max_bytes} bytes that are allowed",
+            code="too-large",
+            remedy="shorten it, or raise events.max_bytes",
+        )
     keyword, rule = _UNREADABLE_ROWS[reason]
     return EventValidationError(
         f"the row cannot be read: it {rule}",

@@ -141,6 +141,19 @@ def test_rows_that_are_no_csv_do_not_affect_others(bench: Bench) -> None:
     assert ["u-1", "u-4"] == ids(bench)
 
 
+def test_a_long_cell_is_refused_for_what_it_breaks(bench: Bench) -> None:
+    """Its schema where the row is within events.max_bytes, else its size: never for quotes, which are as they must be."""
+    rows = [row(number).replace("R&D", "x" * size) for number, size in ((1, 200_000), (2, 1 << 20))]
+    file = write(bench, "users.csv", HEADER + "".join(rows) + row(3))
+
+    result = run(bench, file)
+
+    assert (1, {"created": 1, "rejected": 2}) == result.counts, result.stderr
+    reasons = map(json.loads, read(bench, "users.csv.rejects.report.ndjson").splitlines())
+    assert ["schema-violation", "too-large"] == [one["reason"] for one in reasons]
+    assert '"keyword": "quotes"' not in read(bench, "users.csv.rejects.report.ndjson")
+
+
 def test_a_file_may_have_any_name(bench: Bench) -> None:
     """What is no UTF-8 is written as an escape; rejects and journal are beside it as always."""
     name = os.fsdecode(b"m\xfcller.ndjson")
@@ -344,6 +357,9 @@ def test_events_in_an_envelope_of_the_producer(bench: Bench) -> None:
     [
         (("--type", "user.unknown", "events.ndjson"), "no schema"),
         (("--delimiter", "||", "events.ndjson"), "one character"),
+        (("--delimiter", '"', "users.csv"), "no quotation mark"),
+        (("--delimiter", "\n", "users.csv"), "no line break"),
+        (("--delimiter", "\r", "users.csv"), "no line break"),
         (("--column", "email", "events.ndjson"), "HEADER="),
         (("-", "-"), "read once"),
         (("-",), "--as-of"),

@@ -17,6 +17,7 @@ from keycloak_bridge.event_files.csv_rows import (
     csv_records,
     read_header,
     read_rows,
+    unreadable_row,
 )
 from keycloak_bridge.event_files.file_records import FileInterpreter, FileRecord
 from keycloak_bridge.settings.model import Settings
@@ -89,7 +90,9 @@ def test_a_cell_is_what_the_schema_calls_it(
         ("userId, userId\nu-1,u-2\n", "twice"),
         ("", "must name every column"),
         ("userId,,email\n", "must name every column"),
-        (b"\xff\nu-1\n", "must name every column"),
+        (b"\xff\nu-1\n", "the first line must be UTF-8"),
+        (b'userId,"name"x\nu-1,a\n', "the first line must have its quotes in pairs"),
+        (b"userId," + b"x" * 600 + b"\nu-1,a\n", "the first line must be shorter than"),
         (None, "cannot be read"),
     ],
 )
@@ -159,6 +162,31 @@ def test_a_row_that_cannot_be_read_says_why(row: bytes, reason: str) -> None:
 
     assert [(reason, 2), (None, 3)] == [(one.broken, one.number) for one in rows]
     assert row[:1000] == rows[0].raw
+
+
+def test_a_cell_may_be_as_long_as_its_row(tmp_path: Path) -> None:
+    """Python's own limit of 131,072 characters is none here; an open quote behind a long one is still told as such."""
+    long = b"x" * 200_000
+    _, rows = read(b"userId,name\n1," + long + b'\n2,"' + long + b'"x\n3,c\n', max_bytes=1 << 20)
+    file = tmp_path / "users.csv"
+    file.write_bytes(b"userId,name\n1," + long + b"\n")
+    (record,) = csv_records(str(file), "user.created", SCHEMA, max_bytes=1 << 20)
+
+    assert [None, "quotes", None] == [one.broken for one in rows]
+    assert ("1", long.decode()) == rows[0].cells
+    assert isinstance(record.event, CloudEvent)
+
+
+@pytest.mark.parametrize("lines", [1, 5])
+def test_a_row_beyond_the_limit_is_too_large(lines: int) -> None:
+    """Also where Python's limit for a cell ends it first, or its cell has many lines."""
+    cell = b"\n".join([b"x" * (400_000 // lines)] * lines)
+    _, rows = read(b'userId,name\n1,"' + cell + b'"\n2,b\n', max_bytes=200_000)
+
+    assert ("too-large", 2) == (rows[0].broken, rows[0].number)
+    assert "2,b" == rows[-1].raw.decode()
+    error = unreadable_row("too-large", 200_000)
+    assert ("too-large", True) == (error.code, "200000" in error.message)
 
 
 def test_an_open_quote_ends_with_the_file() -> None:
