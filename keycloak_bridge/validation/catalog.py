@@ -34,7 +34,7 @@ from keycloak_bridge.validation.subschema import (
 from keycloak_bridge.validation.validator import (
     MOST_VIOLATIONS,
     NOT_INSIDE_TEXT,
-    NOT_NULL,
+    NULL_FOR_ABSENT,
 )
 
 OWN_MESSAGES = frozenset({RESULT, INVITATION_DUE, DEAD_LETTER, DEAD_LETTER_REPLAYED})
@@ -182,7 +182,7 @@ def _invalid(schema_id: str, violations: tuple[Violation, ...]) -> EventValidati
 
 
 _MISTAKES = {
-    NOT_NULL: 'leave out what has no value, or set events.nulls = "absent" if the producer cannot',
+    NULL_FOR_ABSENT: 'leave out what has no value, or set events.nulls = "absent" if the producer cannot',
     NOT_INSIDE_TEXT: "let the producer serialize once, or read the text with from_json() in [envelope]",
 }
 """What to do about the mistakes of serializers, by the end of a violation's message."""

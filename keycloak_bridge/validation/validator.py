@@ -19,9 +19,11 @@ from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.json_reader import pointer
 from keycloak_bridge.domain.patterns import compile_pattern
 from keycloak_bridge.events.formats import FORMATS, format_checker
+from keycloak_bridge.events.nulls import without_nulls
 from keycloak_bridge.events.recognition import is_json_text
 
-NOT_NULL = ", not null; leave the property out"
+NULL_FOR_ABSENT = ", not null; leave the property out"
+NOT_NULL = ", not null"
 NOT_INSIDE_TEXT = ", not JSON inside a text"
 MOST_VIOLATIONS = 50
 """No report names more, however many rules are broken."""
@@ -31,6 +33,7 @@ _LONGEST_PARAMETER = 200
 
 Schema = Mapping[str, Any]
 Found = Iterator[ValidationError]
+Place = tuple[str | int, ...]
 
 
 class _Progress(FormatChecker):
@@ -405,10 +408,11 @@ def find_violations(validator: Validator, instance: Any, *, root: str) -> tuple[
 
     Names at most `MOST_VIOLATIONS`, however large the instance is.
     """
-    whole = _evolve(validator, format_checker=_progress(validator)).iter_errors(instance)
-    errors = islice((one for error in whole for one in _causes(error)), _MOST_CONSIDERED)
     try:
-        found = {_violation(error, root) for error in errors}
+        errors = _errors(validator, instance)
+        is_null = any(_is_null_for_absent(error) for error in errors)
+        missing = _missing_without_nulls(validator, instance) if is_null else frozenset()
+        found = {_violation(error, root, missing) for error in errors}
     except RecursionError:
         found = {_too_deep(root)}
     except BaseException as error:
@@ -418,6 +422,27 @@ def find_violations(validator: Validator, instance: Any, *, root: str) -> tuple[
         found = {_too_deep(root)}
     ordered = sorted(found, key=lambda v: (v.pointer, v.keyword, v.message))
     return tuple(ordered[:MOST_VIOLATIONS])
+
+
+def _errors(validator: Validator, instance: Any) -> list[ValidationError]:
+    whole = _evolve(validator, format_checker=_progress(validator)).iter_errors(instance)
+    return list(islice((one for error in whole for one in _causes(error)), _MOST_CONSIDERED))
+
+
+def _missing_without_nulls(validator: Validator, instance: Any) -> frozenset[Place]:
+    """Return the properties that the instance would lack if it had none that are null."""
+    return frozenset(
+        tuple(error.absolute_path)
+        for error in _errors(validator, without_nulls(instance))
+        if error.validator in ("required", "dependentRequired")
+    )
+
+
+def _is_null_for_absent(error: ValidationError) -> bool:
+    """Say whether a property is null and must not be; one of a list can only be another."""
+    place = error.absolute_path
+    is_property = bool(place) and isinstance(place[-1], str)
+    return error.validator == "type" and error.instance is None and is_property
 
 
 def _causes(error: ValidationError) -> Found:
@@ -460,20 +485,22 @@ def _too_deep(root: str) -> Violation:
     return Violation(root, "depth", "nests deeper than its schema can be followed")
 
 
-def _violation(error: ValidationError, root: str) -> Violation:
+def _violation(error: ValidationError, root: str, missing: frozenset[Place]) -> Violation:
     # A schema that is `false` has no keyword of its own.
     keyword = str(error.validator) if error.validator else "false"
-    message = _message(keyword, error.validator_value) + _instead(error)
+    message = _message(keyword, error.validator_value) + _instead(error, missing)
     return Violation(root + pointer(error.absolute_path), keyword, message)
 
 
-def _instead(error: ValidationError) -> str:
-    """Return what is there instead, where producers write it by mistake."""
+def _instead(error: ValidationError, missing: frozenset[Place]) -> str:
+    """Return what is there instead, where producers write it by mistake; what would be `missing` without it is required."""
     instance = error.instance
     if error.validator != "type":
         return ""
+    if _is_null_for_absent(error) and tuple(error.absolute_path) not in missing:
+        return NULL_FOR_ABSENT
     if instance is None:
-        return NOT_NULL if error.absolute_path else ""
+        return NOT_NULL
     return NOT_INSIDE_TEXT if is_json_text(instance) else ""
 
 

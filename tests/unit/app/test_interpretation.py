@@ -408,6 +408,26 @@ def test_nulls_for_what_is_not_there() -> None:
     assert {"userId": ["u-24"]} == desired.representation["attributes"]
 
 
+@pytest.mark.parametrize("nulls", [{"email": None}, {"roles": [None]}])
+def test_a_null_in_the_place_of_what_is_needed(nulls: dict[str, Any]) -> None:
+    """No setting mends it, and none is named."""
+    with pytest.raises(EventValidationError) as caught:
+        Interpretation(Settings()).read(record(data={**NULLS, "department": "x", **nulls}))
+
+    needed = {"/data/email", "/data/roles/0"}
+    messages = [one.message for one in caught.value.violations if one.pointer in needed]
+    assert ["must be a string, not null"] == messages
+
+
+def test_the_remedy_of_a_null_that_is_needed() -> None:
+    """It is the ordinary one."""
+    data = {"userId": "u-24", "givenName": "Nia", "familyName": "Null", "email": None}
+    with pytest.raises(EventValidationError) as caught:
+        Interpretation(Settings()).read(record(data=data, subject="u-24"))
+
+    assert "events.nulls" not in (caught.value.remedy or "")
+
+
 def test_data_that_are_json_inside_a_text() -> None:
     """The violation says so, and the remedy names the function that reads it."""
     text = json.dumps({"userId": "u-7", "email": "o@acme.example"})

@@ -215,6 +215,33 @@ def test_what_is_too_large_is_not_looked_into(schema: Any, value: Any, expected:
     assert expected in found[1]
 
 
+ALL_OF_IT = {"allOf": [{"properties": {"a": {"type": "string"}}}, {"required": ["a"]}]}
+LEAVE_OUT = "; leave the property out"
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "expected"),
+    [
+        ({"properties": {"a": {"type": "string"}}}, {"a": None}, ("/data/x/a", LEAVE_OUT)),
+        ({"properties": {"a": {"type": "string"}}, "required": ["a"]}, {"a": None}, ("/data/x/a", "")),
+        (ALL_OF_IT, {"a": None}, ("/data/x/a", "")),
+        ({"properties": {"a": {"type": "string"}}, "required": ["b"]}, {"a": None, "b": 1}, ("/data/x/a", LEAVE_OUT)),
+        ({"properties": {"a": {"type": "string"}}, "dependentRequired": {"b": ["a"]}}, {"a": None, "b": 1}, ("/data/x/a", "")),
+        ({"properties": {"a": {"anyOf": [{"type": "string"}, False]}}, "required": ["a"]}, {"a": None}, ("/data/x/a", "")),
+        ({"items": {"type": "string"}}, [None], ("/data/x/0", "")),
+        ({"items": ALL_OF_IT}, [{"a": "b"}, {"a": None}], ("/data/x/1/a", "")),
+        ({"items": {"properties": {"a": {"type": "string"}}}}, [{"a": None}], ("/data/x/0/a", LEAVE_OUT)),
+    ],
+)  # fmt: skip
+def test_a_null_is_left_out_only_where_that_is_an_answer(
+    schema: Any, value: Any, expected: tuple[str, str]
+) -> None:
+    """What is required, or an item of a list, has to be another: nothing is said of `events.nulls`."""
+    pointer, advice = expected
+
+    assert [(pointer, f"type: must be a string, not null{advice}")] == broken(schema, value)
+
+
 def test_long_parameters_are_shortened() -> None:
     """An enumeration of thousands does not fill the dead letter."""
     ((_, message),) = broken({"enum": [str(number) for number in range(5000)]}, "x")
