@@ -33,7 +33,7 @@ from keycloak_bridge.event_files.csv_rows import (
     unreadable_row,
 )
 from keycloak_bridge.event_files.file_records import FileRecord
-from keycloak_bridge.event_files.json_events import STDIN, split_events
+from keycloak_bridge.event_files.json_events import STDIN, no_event, split_events
 from keycloak_bridge.events.cloudevents import RawEnvelope, parse_value
 from keycloak_bridge.events.decode import EnvelopeRules, decode, event_of, peek
 
@@ -92,8 +92,11 @@ class InputFile:
             stream = io.BufferedReader(cast("io.RawIOBase", unpacked), _BUFFER_BYTES)
         self._stream = cast("BinaryIO", stream)
         self._unpacked_name = self.name.removesuffix(_GZIP_SUFFIX)
-        if self._looks_like_table(stream.peek(_BUFFER_BYTES)):
+        head = stream.peek(_BUFFER_BYTES)
+        if self._looks_like_table(head):
             self.header = read_header(self._stream, self.name, rules)
+        elif not head:
+            raise no_event(self.name)
 
     def _looks_like_table(self, head: bytes) -> bool:
         suffix = Path(self._unpacked_name).suffix.lower()
@@ -108,15 +111,19 @@ class InputFile:
         return self._counted.count
 
     def lines(self, rules: TableRules) -> Iterator[Line]:
-        """Yield every event of it; raises ConfigError where it ends in the middle."""
+        """Yield every event of it; raises ConfigError where it ends in the middle, or where there are none and no header."""
         with _as_config_error(self.name):
             if self.header is not None:
                 yield from read_rows(self._stream, self.number, self.header, rules)
                 return
+            found = False
             for text in split_events(self._stream, self._unpacked_name, max_bytes=rules.max_bytes):
                 # JSON has line breaks between its parts only
                 body = text.body.rstrip(b"\r").replace(b"\r", b" ").replace(b"\n", b" ")
+                found = True
                 yield Line(self.number, text.line, body, unreadable=text.unreadable)
+            if not found:
+                raise no_event(self.name)
 
 
 @dataclass(frozen=True, slots=True)

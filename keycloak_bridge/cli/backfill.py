@@ -168,7 +168,7 @@ def _dry_run(files: BackfillFiles, console: Console, output: str, *, quiet: bool
     if output == "json":
         console.json({"lines": done, "counts": dict(sorted(totals.items()))}, indent=None)
     else:
-        console.line(totals_line(totals) or "the files are empty")
+        console.line(totals_line(totals) or "the files have no rows")
     return INVALID_EVENT if rejected else 0
 
 

@@ -15,7 +15,7 @@ from keycloak_bridge.cli.common import (
     violation_text,
 )
 from keycloak_bridge.cli.console import Console
-from keycloak_bridge.domain.errors import ConfigError, Violation
+from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.event_files.json_events import EventText, read_events
 from keycloak_bridge.event_files.previews import beside_representation, invitation_of, preview_text
@@ -86,14 +86,8 @@ def _previews(
     interpretation: Interpretation, files: tuple[str, ...], bare_type: str | None
 ) -> Iterator[tuple[EventText, Preview]]:
     for file in files:
-        found = False
         for text in read_events(file, max_bytes=interpretation.settings.events.max_bytes):
-            found = True
             yield text, preview_text(interpretation, text, bare_type)
-        if not found:
-            raise ConfigError(
-                f"{file}: contains no event", remedy="Name a file with an event in it."
-            )
 
 
 def _row(text: EventText, seen: Preview, *, show_mapped: bool) -> dict[str, Any]:

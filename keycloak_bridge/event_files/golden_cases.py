@@ -1,6 +1,7 @@
 """Golden cases: sample events in files, each with what the mapping must make of it."""
 
 import json
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -62,13 +63,32 @@ class CaseResult:
 
 
 def find_cases(folder: Path) -> list[Case]:
-    """Return the cases in `folder` and the folders below it, by name; an expected file alone is one too."""
-    names = {
-        path.relative_to(folder).as_posix().removesuffix(suffix)
-        for suffix in (EVENT, EXPECTED)
-        for path in folder.rglob(f"*{suffix}")
-    }
+    """Return the cases in `folder` and the folders below it, by name; an expected file alone is one too.
+
+    Raises ConfigError for a folder that cannot be read.
+    """
+    names = set()
+    for place in _entries(folder):
+        for suffix in (EVENT, EXPECTED):
+            if place.name.endswith(suffix):
+                names.add(place.relative_to(folder).as_posix().removesuffix(suffix))
     return [Case(name, folder) for name in sorted(names)]
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    try:
+        # the globs of pathlib pass over folders that they cannot read
+        for place, folders, files in os.walk(folder, onerror=refuse):
+            Path(place, ".").stat()  # a folder may be listed, and its files not be read
+            yield from (Path(place, name) for name in (*folders, *files))
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename}: cannot be read: {error.strerror}",
+            remedy="let this user read the folder, or name another one",
+        ) from error
 
 
 def run_case(case: Case, interpretation: Interpretation, *, update: bool = False) -> CaseResult:
@@ -77,7 +97,7 @@ def run_case(case: Case, interpretation: Interpretation, *, update: bool = False
         remedy = f"add the event as {case.event.name}, or remove the file"
         return CaseResult(case, "orphan", case.expected, "has no event", remedy)
     limit = interpretation.settings.events.max_bytes
-    texts = list(islice(read_events(str(case.event), max_bytes=limit), 2))
+    texts = list(islice(read_events(str(case.event), max_bytes=limit, may_be_empty=True), 2))
     if len(texts) != 1:
         message = f"contains {'more than one event' if texts else 'no event'}"
         remedy = "write one event into the file, as it is published"

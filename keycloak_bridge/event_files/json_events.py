@@ -44,11 +44,25 @@ class EventText:
         return Record(self.name, 0, self.line, 0, None, self.body, unreadable=self.unreadable)
 
 
-def read_events(source: str, *, max_bytes: int) -> Iterator[EventText]:
+def read_events(source: str, *, max_bytes: int, may_be_empty: bool = False) -> Iterator[EventText]:
     """Yield every event in the file `source`, or in standard input for `-`.
 
-    Raises ConfigError when there is no such file or it cannot be read.
+    Raises ConfigError when there is no such file, it cannot be read or, unless it `may_be_empty`, contains no event.
     """
+    found = False
+    for text in _events_of(source, max_bytes):
+        found = True
+        yield text
+    if not (found or may_be_empty):
+        raise no_event("stdin" if source == STDIN else source)
+
+
+def no_event(name: str) -> ConfigError:
+    """Return the error for the file `name` that is empty: what made it has probably failed."""
+    return ConfigError(f"{name}: contains no event", remedy="Name a file with an event in it.")
+
+
+def _events_of(source: str, max_bytes: int) -> Iterator[EventText]:
     if source == STDIN:
         yield from split_events(sys.stdin.buffer, "stdin", max_bytes=max_bytes)
         return

@@ -380,6 +380,20 @@ def test_wrong_usage_is_exit_2(bench: Bench, words: tuple[str, ...], says: str) 
     assert [] == list(bench.folder.glob("wrong.csv.*"))
 
 
+@pytest.mark.parametrize("content", ["", " \n\n", "[]"], ids=["empty", "blank", "no elements"])
+@pytest.mark.parametrize("words", [(), ("--dry-run",)], ids=["run", "dry run"])
+def test_nothing_is_no_success(bench: Bench, words: tuple[str, ...], content: str) -> None:
+    """What was to write the users has probably failed; a table without rows has its header."""
+    piped = run(bench, *words, "-", stdin=content)
+    named = run(bench, *words, write(bench, "none.json", content))
+    table = run(bench, *words, write(bench, "none.csv", HEADER))
+
+    assert [2, 2, 0] == [one.code for one in (piped, named, table)]
+    assert "stdin: contains no event" in piped.stderr
+    assert "none.json: contains no event" in named.stderr
+    assert [] == bench.calls(*WRITES)
+
+
 def test_the_journal_can_be_elsewhere(bench: Bench) -> None:
     """And the rejects in a folder; another file is no journal."""
     (bench.folder / "out").mkdir()

@@ -1,6 +1,8 @@
 """`test-mapping` compares what schemas and mapping make of sample events with what is expected."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +263,24 @@ def test_wrong_usage(words: list[str], message: str) -> None:
 
     assert (2, "") == (result.exit_code, result.stdout)
     assert message in result.stderr
+
+
+@pytest.mark.parametrize("failing", ["scandir", "stat"])
+def test_a_folder_that_cannot_be_read_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Its cases are not tested: neither where it cannot be listed nor where its files cannot be reached."""
+    case("ada", an_event(), ADA)
+    case("closed/bob", an_event(), IN_STAFF)
+    original = getattr(os, failing)
+
+    def closed(place: Any, **options: Any) -> Any:
+        if Path(os.fspath(place)).name == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(place))
+        return original(place, **options)
+
+    monkeypatch.setattr(os, failing, closed)
+    result = call("test-mapping", "cases")
+
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert "cases/closed: cannot be read: Permission denied" in result.stderr

@@ -159,3 +159,20 @@ def test_a_summary_is_the_totals_alone(bench: Bench) -> None:
     assert "1 create, 1 ignored\n" == bench.run(*command, file).stdout
     assert "1 create, 1 ignored\n" == bench.run(*command, "--fold", file).stdout
     assert [{"totals": {"create": 1, "ignored": 1}}] == bench.lines(*command, "--fold", file)
+
+
+@pytest.mark.parametrize("content", ["", " \n\n", "[]"], ids=["empty", "blank", "no elements"])
+@pytest.mark.parametrize(
+    "command", ["plan", "plan --fold", "plan --summary-only", "apply", "reconcile", "validate"]
+)
+def test_nothing_is_no_success(bench: Bench, command: str, content: str) -> None:
+    """What was to write the events has probably failed: `false | keycloak-bridge apply -`."""
+    (bench.folder / "none.json").write_text(content)
+
+    piped = bench.run(*command.split(), "-", stdin=content)
+    named = bench.run(*command.split(), "none.json")
+
+    assert [(2, ""), (2, "")] == [(one.exit_code, one.stdout) for one in (piped, named)]
+    assert "stdin: contains no event" in piped.stderr
+    assert "none.json: contains no event" in named.stderr
+    assert [] == bench.calls(*WRITES)
