@@ -1,14 +1,15 @@
 """What turns bytes into a desired user, as the settings say: schemas, envelope rules, and mappings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from typing import Any
 
 from keycloak_bridge.app.connections import schema_registry
 from keycloak_bridge.app.mapping_files import DEFAULT_ORIGIN, load_mappings
 from keycloak_bridge.app.schema_files import load_schemas
-from keycloak_bridge.domain.errors import ConfigError
+from keycloak_bridge.domain.errors import ConfigError, UnknownSchemaError
 from keycloak_bridge.domain.events import USER_EVENTS, Record
 from keycloak_bridge.domain.ports import Trace, no_trace
 from keycloak_bridge.domain.users import InvitationTerms
@@ -69,6 +70,20 @@ class Interpretation:
                 remedy="set invite.remind_before to less than every lifespan: that of [invite] in the settings and in each mapping",
             )
         return loaded
+
+    def type_of_data(self, name: str) -> tuple[str, Mapping[str, Any]]:
+        """Return the type that the producer calls `name` and its newest schema, for data without an event around it.
+
+        Raises ConfigError, whose words are those for `--type`.
+        """
+        event_type = self.rules.types.get(name, name)
+        try:
+            return event_type, self.catalog.document(self.catalog.schema_id(event_type))
+        except UnknownSchemaError as error:
+            raise ConfigError(
+                f"--type: {name} has no schema",
+                remedy="`keycloak-bridge schemas list` shows the types",
+            ) from error
 
     @property
     def warnings(self) -> tuple[ConfigError, ...]:

@@ -39,7 +39,7 @@ from keycloak_bridge.backfill.journal import (
 from keycloak_bridge.backfill.source import PARTITION, FileEventSource
 from keycloak_bridge.delivery.backpressure import PARTITION_SHARE
 from keycloak_bridge.delivery.consumer_loop import ConsumerLoop
-from keycloak_bridge.domain.errors import BridgeError, ConfigError, UnknownSchemaError
+from keycloak_bridge.domain.errors import BridgeError, ConfigError
 from keycloak_bridge.domain.events import (
     USER_CREATED,
     Invitation,
@@ -95,13 +95,7 @@ def opened(
     known = _FileInterpretation(_backfill_settings(settings, enveloped=enveloped))
     known.check()
     event_type = options.event_type or USER_CREATED
-    try:
-        schema = known.catalog.document(known.rules.types.get(event_type, event_type))
-    except UnknownSchemaError as error:
-        raise ConfigError(
-            f"--type: {event_type} has no schema",
-            remedy="`keycloak-bridge schemas list` shows the types",
-        ) from error
+    _, schema = known.type_of_data(event_type)
     rules = TableRules(options.delimiter, options.columns, schema, settings.events.max_bytes)
     with InputFiles.opened(files, rules) as inputs:
         if enveloped and any(one.header for one in inputs.files):

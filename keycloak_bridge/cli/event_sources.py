@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,7 +14,7 @@ from keycloak_bridge.cli.common import moment
 from keycloak_bridge.cli.console import refused, with_progress
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.events import Record
-from keycloak_bridge.event_files.csv_rows import csv_records
+from keycloak_bridge.event_files.csv_rows import csv_records, is_table
 from keycloak_bridge.event_files.file_records import FileInterpreter
 from keycloak_bridge.event_files.json_events import read_events
 from keycloak_bridge.kafka import reader as kafka_reader
@@ -27,8 +26,6 @@ Row = tuple[str, dict[str, Any]]
 
 _SETTINGS_TOPIC = ""
 """`--from-topic` without a name."""
-
-_CSV = ".csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +136,13 @@ def read_population(
                 named = {"event": refusal.head.id, "user": refusal.head.subject}
                 yield log.place(record), {**named, **refused(refusal.error)}
 
-    tables = [file for file in log.files if csv_type is not None and Path(file).suffix == _CSV]
+    tables = [file for file in log.files if csv_type is not None and is_table(file)]
+    event_type, schema = interpretation.type_of_data(csv_type) if csv_type and tables else ("", {})
     others = replace(log, files=tuple(file for file in log.files if file not in tables))
     if others.files or log.is_topic:
         with others.opened(interpretation.settings) as records:
             yield from refusals(records)
-    if csv_type is None:
-        return
+    limit = interpretation.settings.events.max_bytes
     for file in tables:
-        schema = interpretation.catalog.document(csv_type)
-        limit = interpretation.settings.events.max_bytes
-        rows = csv_records(file, csv_type, schema, max_bytes=limit)
+        rows = csv_records(file, event_type, schema, max_bytes=limit)
         yield from refusals(rows, FileInterpreter.of(interpretation.interpreter).interpret)

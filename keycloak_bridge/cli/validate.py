@@ -85,6 +85,8 @@ def validate(
 def _previews(
     interpretation: Interpretation, files: tuple[str, ...], bare_type: str | None
 ) -> Iterator[tuple[EventText, Preview]]:
+    if bare_type is not None:
+        bare_type, _ = interpretation.type_of_data(bare_type)
     for file in files:
         for text in read_events(file, max_bytes=interpretation.settings.events.max_bytes):
             yield text, preview_text(interpretation, text, bare_type)

@@ -56,6 +56,11 @@ class Line:
     unreadable: Unreadable | None = None
 
 
+def is_table(name: str) -> bool:
+    """Say whether a file of that name is a table."""
+    return Path(name).suffix.lower() == SUFFIX
+
+
 def csv_records(
     file: str, event_type: str, schema: Mapping[str, Any], *, max_bytes: int
 ) -> Iterator[FileRecord]:

@@ -88,7 +88,7 @@ def split_events(stream: BinaryIO, name: str, *, max_bytes: int) -> Iterator[Eve
     text = bytes(head)
     everything = chain((text.removeprefix(_BYTE_ORDER_MARK),), chunks)
     parts: Iterator[tuple[int, bytes | None]]
-    if Path(name).suffix in _LINE_SUFFIXES:
+    if Path(name).suffix.lower() in _LINE_SUFFIXES:
         parts = _lines(everything, limit)
     elif _bare(text).startswith(b"["):
         parts = _ArrayScanner(limit).elements(everything)

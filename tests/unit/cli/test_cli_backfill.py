@@ -356,6 +356,7 @@ def test_events_in_an_envelope_of_the_producer(bench: Bench) -> None:
     ("words", "says"),
     [
         (("--type", "user.unknown", "events.ndjson"), "no schema"),
+        (("--type", "urn:keycloak-bridge:schema:user.created:1.0", "events.ndjson"), "no schema"),
         (("--delimiter", "||", "events.ndjson"), "one character"),
         (("--delimiter", '"', "users.csv"), "no quotation mark"),
         (("--delimiter", "\n", "users.csv"), "no line break"),

@@ -195,6 +195,41 @@ def test_no_orphan_is_disabled_of_half_a_population(
     assert all(enabled(bench))
 
 
+@pytest.mark.parametrize("event_type", ["nope", "urn:keycloak-bridge:schema:user.created:1.0"])
+def test_rows_are_of_a_type_that_has_a_schema(bench: Bench, event_type: str) -> None:
+    """Another one is wrong usage, as in `backfill` and `validate`: no row can be right."""
+    file = table(bench, ROW)
+    data = bench.file({"userId": "u-1"}, name="data.json")
+
+    for words in (
+        ("reconcile", file),
+        ("reconcile", "--orphans", "report", file),
+        ("validate", data),
+    ):
+        result = bench.run(words[0], "--type", event_type, *words[1:])
+        assert (2, "") == (result.exit_code, result.stdout)
+        assert f"--type: {event_type} has no schema" in result.stderr
+        assert "schemas list" in result.stderr
+
+
+def test_the_name_of_a_type_is_the_producers(bench: Bench) -> None:
+    """As on the topic, and as in `backfill`."""
+    named = ("--set", "envelope.types=person.new=user.created")
+
+    result = bench.run("reconcile", *named, "--type", "person.new", table(bench, ROW))
+
+    assert (0, "1 agrees\n") == (result.exit_code, result.stdout)
+
+
+def test_a_table_is_known_by_its_suffix_in_capitals_too(bench: Bench) -> None:
+    """As Windows writes it."""
+    (bench.folder / table(bench, ROW)).rename(bench.folder / "USERS.CSV")
+
+    result = bench.run("reconcile", "USERS.CSV")
+
+    assert (0, "1 agrees\n") == (result.exit_code, result.stdout)
+
+
 def test_a_user_that_is_created_meanwhile_is_no_orphan(bench: Bench) -> None:
     """The bridge runs on: its event came too late to be read."""
     bench.publish(user("u-1", department="R&D"))

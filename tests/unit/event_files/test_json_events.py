@@ -65,7 +65,7 @@ def test_an_array_that_does_not_end_is_said_to_be_cut_off(content: bytes, line: 
     assert caught.value.message.endswith("the array does not end; the file is cut off")
 
 
-@pytest.mark.parametrize("name", ["x.ndjson", "x.jsonl"])
+@pytest.mark.parametrize("name", ["x.ndjson", "x.jsonl", "X.NDJSON"])
 def test_the_name_decides_about_the_form(name: str) -> None:
     """Such a file has an event a line, whatever the first line is."""
     assert [(1, b"["), (2, b"1")] == split(b"[\n1\n", name)
