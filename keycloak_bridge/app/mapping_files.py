@@ -1,6 +1,5 @@
 """Read the files of the mappings: the shipped one or `mapping.file`, and those of `[mapping.files]`."""
 
-import tomllib
 from collections.abc import Iterator
 from functools import partial
 from importlib import resources
@@ -13,6 +12,7 @@ from keycloak_bridge.domain.users import EmailChange, Intent, InvitationTerms, U
 from keycloak_bridge.expressions.expression import suggestion
 from keycloak_bridge.mapping.lifecycle import MAPPED_TYPES, LifecyclePolicy, Mappings
 from keycloak_bridge.mapping.mapping import AttributeMapping, compile_mapping
+from keycloak_bridge.settings.fields import parse_toml
 from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.validation.catalog import SchemaCatalog
 
@@ -78,8 +78,8 @@ def load_mapping(path: Path | None, **options: Any) -> AttributeMapping:
     """
     origin = DEFAULT_ORIGIN if path is None else str(path)
     try:
-        document = tomllib.loads(default_mapping_text() if path is None else _read_mapping(path))
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(default_mapping_text() if path is None else _read_mapping(path))
+    except ValueError as error:
         raise ConfigError(
             f"{origin}: not valid TOML: {error}",
             code="mapping",

@@ -13,11 +13,13 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _RESTORE = "restore it from version control"
 
 
-def read_published(file: Path) -> dict[str, str]:
-    """Return what `file` records; raises ConfigError (code `published`)."""
+def read_published(file: Path, *, needed: bool = True) -> dict[str, str]:
+    """Return what `file` records, nothing where there is none and it is not `needed`; raises ConfigError (code `published`)."""
     try:
         recorded = parse_json(file.read_bytes())
     except FileNotFoundError:
+        if not needed:
+            return {}
         raise _unusable(file, "does not exist", "`--record` creates it") from None
     except OSError as error:
         raise _unusable(file, f"cannot be read: {error.strerror}", "let it be read") from error

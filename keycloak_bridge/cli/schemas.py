@@ -109,7 +109,7 @@ def check(
     ]
     recorded: dict[str, str] = {}
     if published is not None:
-        known = {} if record and not published.exists() else read_published(published)
+        known = read_published(published, needed=not record)
         findings += publication_problems(checked, known)
         new = sorted((one for one in checked if one.name not in known), key=lambda one: one.name)
         if not record:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jmespath
-from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
 
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, TombstoneError, Violation
@@ -22,8 +21,10 @@ from keycloak_bridge.events.recognition import recognise
 from keycloak_bridge.events.record_key import read_key
 from keycloak_bridge.expressions.expression import (
     EVALUATION_ERRORS,
+    ExpressionError,
     analyse,
     failure_reason,
+    parse_expression,
     suggestion,
 )
 from keycloak_bridge.expressions.functions import MappingFunctions
@@ -121,9 +122,9 @@ def compile_envelope(expressions: Mapping[str, str | None]) -> CustomEnvelope | 
     of_value: set[str] = set()
     for name, text in given.items():
         try:
-            compiled[name] = jmespath.compile(text)
-        except (JMESPathError, LookupError):
-            problems.append(f"envelope.{name}: is no JMESPath expression: {text!r}")
+            compiled[name] = parse_expression(text)
+        except ExpressionError as error:
+            problems.append(f"envelope.{name}: is no JMESPath expression: {error}")
             continue
         findings = analyse(compiled[name].parsed, ())
         roots = {path[0] for path in findings.paths}

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jmespath
-from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
 
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, Violation
@@ -12,7 +11,12 @@ from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.json_reader import parse_json
 from keycloak_bridge.events.cloudevents import LONGEST_ID, text_problem
 from keycloak_bridge.events.frames import unsupported_key, without_key_frame
-from keycloak_bridge.expressions.expression import EVALUATION_ERRORS, analyse
+from keycloak_bridge.expressions.expression import (
+    EVALUATION_ERRORS,
+    ExpressionError,
+    analyse,
+    parse_expression,
+)
 from keycloak_bridge.expressions.functions import MappingFunctions
 
 _OPTIONS = jmespath.Options(custom_functions=MappingFunctions({}))
@@ -108,8 +112,8 @@ def compile_keys(key: str | None, subject: str | None) -> RecordKeys:
         return RecordKeys(_compiled(subject)[0])
     try:
         compiled, roots = _compiled(key)
-    except (JMESPathError, LookupError):
-        raise _wrong(f"is no JMESPath expression: {key!r}") from None
+    except ExpressionError as error:
+        raise _wrong(f"is no JMESPath expression: {error}") from error
     problems = analyse(compiled.parsed, ()).problems
     if problems:
         raise _wrong("; ".join(problems))
@@ -119,7 +123,7 @@ def compile_keys(key: str | None, subject: str | None) -> RecordKeys:
 
 
 def _compiled(text: str) -> tuple[ParsedResult, set[str]]:
-    compiled = jmespath.compile(text)
+    compiled = parse_expression(text)
     return compiled, {path[0] for path in analyse(compiled.parsed, ()).paths}
 
 

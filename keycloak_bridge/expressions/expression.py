@@ -70,6 +70,11 @@ _OF_ONE_TEXT = frozenset({"lower", "upper", "trim", "normalize_diacritics"})
 _PLAIN = frozenset({"field", "literal", "subexpression", "or_expression", "function_expression"})
 
 
+_MOST_LEVELS = 100
+"""Of brackets, functions and operators inside one another: each takes some of the interpreter's stack."""
+
+_TOO_DEEP = f"the expression nests too deeply: more than {_MOST_LEVELS} levels"
+
 EVALUATION_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
 """What a JMESPath expression that compiles, or a function in it, raises for values that it cannot take."""
 
@@ -133,10 +138,7 @@ def compile_expression(
 
     With `types_of`, functions are also checked against the types of the properties that they are called with. Raises ExpressionError holding every problem.
     """
-    try:
-        parsed = jmespath.compile(text)
-    except (JMESPathError, IndexError) as error:
-        raise ExpressionError([_syntax_problem(error, text)]) from error
+    parsed = parse_expression(text)
     findings = analyse(parsed.parsed, tables, types_of)
     problems = findings.problems + _path_problems(findings.paths, has_property)
     if problems:
@@ -149,6 +151,26 @@ def compile_expression(
         _options=jmespath.Options(custom_functions=functions),
         _plain=plain(parsed.parsed, functions),
     )
+
+
+def parse_expression(text: str) -> ParsedResult:
+    """Return `text` parsed; raises ExpressionError for what is no JMESPath, or nests too deeply to be evaluated."""
+    try:
+        parsed = jmespath.compile(text)
+    except RecursionError:
+        raise ExpressionError([_TOO_DEEP]) from None
+    except (JMESPathError, IndexError) as error:
+        raise ExpressionError([_syntax_problem(error, text)]) from error
+    except ValueError:  # of `int`
+        raise ExpressionError(["a number in the expression has too many digits"]) from None
+    nodes: list[Any] = [parsed.parsed]
+    levels = 0
+    while nodes:
+        nodes = [one for node in nodes for one in node["children"] if isinstance(one, dict)]
+        levels += 1
+        if levels > _MOST_LEVELS:
+            raise ExpressionError([_TOO_DEEP])
+    return parsed
 
 
 def event_scope(event: UserEvent) -> Mapping[str, Any]:

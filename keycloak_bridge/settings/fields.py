@@ -8,6 +8,7 @@ prints itself.
 import dataclasses
 import ipaddress
 import re
+import stat
 import tomllib
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -242,19 +243,47 @@ def check_unicode(value: Any) -> None:
         raise ValueError("must be UTF-8") from None  # its text repeats the value
 
 
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return what `text` says; raises ValueError, whose text says where it is no TOML or why it cannot be read."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+    except ValueError:  # of `int`
+        raise ValueError("a number in it has too many digits") from None
+
+
 def _existing(raw: str, base: Path) -> Path:
-    found = base / Path(raw).expanduser()
-    if not found.is_file():
+    found, mode = _found(raw, base, "file")
+    if not stat.S_ISREG(mode):
         raise ValueError(f"names a file that does not exist: {found}")
     return found
 
 
 def _folders(raw: Sequence[str], base: Path) -> tuple[Path, ...]:
-    found = tuple(base / Path(one).expanduser() for one in raw)
-    for one in found:
-        if not one.is_dir():
-            raise ValueError(f"names a folder that does not exist: {one}")
-    return found
+    folders = []
+    for one in raw:
+        found, mode = _found(one, base, "folder")
+        if not stat.S_ISDIR(mode):
+            raise ValueError(f"names a folder that does not exist: {found}")
+        folders.append(found)
+    return tuple(folders)
+
+
+def _found(raw: str, base: Path, what: str) -> tuple[Path, int]:
+    """Return the path that `raw` means and the mode of what is there; raises ValueError where nothing can be found."""
+    try:
+        path = base / Path(raw).expanduser()
+    except RuntimeError:
+        raise ValueError(f"names a {what} in the home of a user who does not exist") from None
+    try:
+        return path, path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"names a {what} that does not exist: {path}") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}: {path}") from error
 
 
 def _boolean_from_text(given: str) -> bool:
@@ -272,7 +301,7 @@ def _list_from_text(given: str) -> list[str]:
 
 def _table_from_text(given: str) -> Any:
     if given.lstrip().startswith("{"):
-        return tomllib.loads(f"table = {given}")["table"]  # its error is a ValueError
+        return parse_toml(f"table = {given}")["table"]
     pairs = [part.partition("=") for part in _list_from_text(given)]
     if not all(separator for _, separator, _ in pairs):
         raise ValueError("not key=value pairs")

@@ -1,7 +1,7 @@
 """Read the settings in force: each source overrides the one before it (defaults, file, environment, flags)."""
 
 import ipaddress
-import tomllib
+import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from keycloak_bridge.settings.fields import (
     Setting,
     check_unicode,
     environment_name,
+    parse_toml,
     sections,
 )
 from keycloak_bridge.settings.model import GONE, EnvelopeSettings, Settings
@@ -66,7 +67,7 @@ def read_settings(
     """
     if path is None and (named := environ.get(CONFIG_VARIABLE)):
         path = Path(named)
-    if path is None and DEFAULT_FILE.is_file():
+    if path is None and _is_there(DEFAULT_FILE):
         path = DEFAULT_FILE
     sources = [_environment_source(environ), _flag_source(overrides)]
     if path is not None:
@@ -92,6 +93,14 @@ def read_settings(
     return LoadedSettings(settings, path, origins, tuple(problems))
 
 
+def _working_folder() -> Path:
+    """Return the working folder; where it was deleted, one in which nothing is found."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path()
+
+
 @dataclass(slots=True)
 class _Source:
     """The raw values of one source by full key, and every problem found so far.
@@ -100,7 +109,7 @@ class _Source:
     """
 
     origin: Callable[[str], str]
-    folder: Path = field(default_factory=Path.cwd)
+    folder: Path = field(default_factory=_working_folder)
     values: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     faulty: set[str] = field(default_factory=set)
@@ -132,9 +141,19 @@ class _Source:
                 self.values.update({key: raw for key, raw in named.items() if key not in wrong})
 
 
+def _is_there(file: Path) -> bool:
+    """Say whether `file` is one, or cannot be looked for."""
+    try:
+        return stat.S_ISREG(file.stat().st_mode)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # who reads it says why
+
+
 def _file_source(path: Path) -> _Source:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        document = parse_toml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(
             f"there is no settings file {path}",
@@ -147,9 +166,9 @@ def _file_source(path: Path) -> _Source:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8", remedy="Save it as UTF-8.") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: is not TOML: {error}", remedy="Correct the line.") from error
-    source = _Source(lambda name: f"{path}: {name}", path.absolute().parent)
+    source = _Source(lambda name: f"{path}: {name}", _working_folder() / path.parent)
     source.add_document(document)
     return source
 

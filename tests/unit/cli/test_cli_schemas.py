@@ -153,6 +153,15 @@ def test_published_versions_are_recorded_once() -> None:
     assert (1, after) == (result.exit_code, published())
 
 
+def test_a_record_that_may_not_be_looked_for_is_named() -> None:
+    """It may be there, so nothing is written over it."""
+    name = "x" * 300
+    result = call("schemas", "check", "own", "--published", name, "--record")
+
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert f"{name}: cannot be read: File name too long" in result.stderr
+
+
 def test_a_change_of_a_published_version_is_an_error() -> None:
     """Changed, removed; a new one that was not recorded yet is a note."""
     schema("0.9", FIRST)

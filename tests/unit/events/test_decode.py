@@ -357,8 +357,16 @@ def test_an_expression_that_fails_reports_no_value() -> None:
 @pytest.mark.parametrize(
     ("expressions", "lines"),
     [
-        ({**EXPRESSIONS, "id": "body."}, ["envelope.id: is no JMESPath expression: 'body.'"]),
-        ({**EXPRESSIONS, "id": ""}, ["envelope.id: is no JMESPath expression: ''"]),
+        (
+            {**EXPRESSIONS, "id": "body."},
+            [
+                "envelope.id: is no JMESPath expression: the expression ends too early; a name, a bracket or a quote is missing"
+            ],
+        ),
+        (
+            {**EXPRESSIONS, "id": ""},
+            ["envelope.id: is no JMESPath expression: the expression is empty"],
+        ),
         ({**EXPRESSIONS, "id": "shout(body.id)"}, ["envelope.id: there is no function shout()"]),
         (
             {**EXPRESSIONS, "time": "meta.at"},

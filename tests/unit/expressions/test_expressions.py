@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
 
-from keycloak_bridge.domain.errors import MappingError
+from keycloak_bridge.domain.errors import ConfigError, MappingError
 from keycloak_bridge.domain.events import UserEvent
+from keycloak_bridge.events.custom_envelope import compile_envelope
+from keycloak_bridge.events.record_key import compile_keys
 from keycloak_bridge.expressions.expression import (
     Expression,
     ExpressionError,
@@ -476,3 +478,40 @@ def test_functions_are_checked_against_the_schemas_types(text: str, problem: str
         found = error.problems
 
     assert ([] if problem is None else [True]) == [(problem or "") in one for one in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f"data.roles[{'9' * 5000}]", "a number in the expression has too many digits"),
+        (f"{'(' * 3000}data.name{')' * 3000}", "nests too deeply"),
+        (f"{'!' * 3000}data.name", "nests too deeply"),
+        ("[" * 3000, "nests too deeply"),
+        (" || ".join(["data.name"] * 3000), "nests too deeply"),
+    ],
+    ids=["digits", "brackets", "not", "lists", "or"],
+)
+def test_an_expression_that_no_interpreter_takes_is_refused(text: str, problem: str) -> None:
+    """Here, in an envelope and as the user of a record key; up to a hundred levels work everywhere."""
+    with pytest.raises(ExpressionError, match=problem):
+        compile_expression(text, tables={}, has_property=lambda _: True)
+    with pytest.raises(ConfigError, match=f"envelope.id: .*{problem}"):
+        compile_envelope({"id": text, "type": "key", "data": "key"})
+    with pytest.raises(ConfigError, match=f"envelope.key: .*{problem}"):
+        compile_keys(text, None)
+
+
+@pytest.mark.parametrize("text", ["lower({})", "[{}]", "!({})", "{} || data.name", "{{a: {}}}"])
+def test_an_expression_of_many_levels_is_evaluated(text: str) -> None:
+    """What passes the check at the start is evaluated for each event."""
+    nested, before = "data.name", ""
+    while True:
+        try:
+            expression = compile_expression(nested, tables={}, has_property=lambda _: True)
+        except ExpressionError:
+            break
+        before, nested = nested, text.format(nested)
+        if len(nested) > 5000:
+            break
+    expression = compile_expression(before, tables={}, has_property=lambda _: True)
+    expression.evaluate({"data": {"name": None}}, "/user/x")

@@ -461,3 +461,70 @@ def test_a_file_that_cannot_be_read(
 
     assert str(path) in caught.value.message
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "name", ["keycloak.ca_file", "keycloak.client_secret_file", "schemas.folders", "mapping.files"]
+)
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("~nosuchuser/x", "in the home of a user who does not exist"),
+        ("x" * 300, "cannot be read: File name too long"),
+    ],
+)
+def test_a_path_that_can_be_none_is_a_wrong_setting(
+    write: Write, name: str, value: str, reason: str
+) -> None:
+    """No user of that name, and a name that no file can have."""
+    if name == "mapping.files":
+        value = f"user.updated={value}"
+    (found,) = problems(write(""), None, f"{name}={value}")
+
+    assert found.startswith(f"--set {name}: ")
+    assert reason in found
+
+
+def test_a_settings_file_that_may_be_there_is_not_passed_over(write: Write) -> None:
+    """It cannot be known, as in a folder that may not be searched."""
+    write("").unlink()
+    Path("bridge.toml").symlink_to("bridge.toml")
+
+    with pytest.raises(ConfigError, match=r"bridge.toml cannot be read: Too many levels"):
+        load_settings()
+
+
+def test_a_working_folder_that_was_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is found in it; settings without relative paths are fine."""
+    file, gone = tmp_path / "bridge.toml", tmp_path / "gone"
+    file.write_text('[kafka]\ngroup_id = "x"\n')
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    assert "x" == load_settings(file).kafka.group_id
+    assert ["--set mapping.file: names a file that does not exist: m.toml"] == problems(
+        None, None, "mapping.file=m.toml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"a = {'9' * 5000}", "is not TOML: a number in it has too many digits"),
+        (f"a = {'[' * 2000}", "is not TOML: it nests too deeply"),
+    ],
+)
+def test_a_file_that_no_reader_takes(write: Write, text: str, reason: str) -> None:
+    """Python limits the digits of a number and the depth of its stack."""
+    with pytest.raises(ConfigError, match=reason):
+        load_settings(write(text))
+
+
+def test_a_table_that_no_reader_takes(write: Write) -> None:
+    """The variable is named, as for any other mistake."""
+    variable = "KEYCLOAK_BRIDGE_ENVELOPE_TYPES"
+
+    assert [f'{variable}: must be a table such as {{ UserCreated = "user.created" }}, separated by commas'] == problems(
+        None, {variable: f"{{a={'[' * 2000}"}
+    )  # fmt: skip
