@@ -10,6 +10,7 @@ from jmespath.parser import ParsedResult
 
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, TombstoneError, Violation
 from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.numbers import whole_number
 from keycloak_bridge.events.cloudevents import (
     RawEnvelope,
     SizeLimits,
@@ -180,4 +181,5 @@ def _instead(body: Any) -> str | None:
 
 
 def _text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    whole = whole_number(value)
+    return value if whole is None else str(whole)

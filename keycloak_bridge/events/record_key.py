@@ -9,6 +9,7 @@ from jmespath.parser import ParsedResult
 from keycloak_bridge.domain.errors import ConfigError, EventDecodeError, Violation
 from keycloak_bridge.domain.events import Record
 from keycloak_bridge.domain.json_reader import parse_json
+from keycloak_bridge.domain.numbers import whole_number
 from keycloak_bridge.events.cloudevents import LONGEST_ID, text_problem
 from keycloak_bridge.events.frames import unsupported_key, without_key_frame
 from keycloak_bridge.expressions.expression import (
@@ -44,8 +45,8 @@ class RecordKeys:
                 value = self.expression.search({"key": value}, options=_OPTIONS)
             except EVALUATION_ERRORS:
                 value = None
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
+        if (whole := whole_number(value)) is not None:
+            value = str(whole)
         if text_problem(value, LONGEST_ID) is not None:
             what = _what(value)
             raise _unreadable(

@@ -17,6 +17,7 @@ from jmespath.functions import Functions, signature
 
 from keycloak_bridge.domain.errors import EventDecodeError
 from keycloak_bridge.domain.json_reader import MAX_DEPTH, parse_json
+from keycloak_bridge.domain.numbers import number_text, whole_number
 from keycloak_bridge.domain.unicode_text import normalize
 from keycloak_bridge.expressions.timestamps import TimeError, form_problem, read_time
 
@@ -118,7 +119,7 @@ class MappingFunctions(Functions):
         """`lookup('table', key)`: what `[tables.table]` of the mapping file has for the key; null when it has nothing."""
         if key is None:
             return None
-        return self._tables[table].get(str(key).lower() if isinstance(key, bool) else str(key))
+        return self._tables[table].get(key if isinstance(key, str) else number_text(key))
 
     @signature({"types": _LIST}, {"types": ["string"]}, {"types": _SCALAR})
     def _func_find(self, values: list[Any] | None, key: str, value: Any) -> Any:
@@ -132,8 +133,8 @@ class MappingFunctions(Functions):
 
     @signature({"types": _SCALAR})
     def _func_text(self, value: str | float | bool | None) -> str | None:
-        """`text(value)`: a number or true/false as text; JMESPath's `to_string` would make the text `null` of null."""
-        return value if value is None or isinstance(value, str) else json.dumps(value)
+        """`text(value)`: a number or true/false as text (1.0 is `1`); JMESPath's `to_string` would make the text `null` of null. A number from 2^53 on that is written with a point or an exponent refuses the event: it may have been another."""
+        return value if value is None or isinstance(value, str) else _certain("text", value)
 
     @signature({"types": _TEXT})
     def _func_from_json(self, text: str | None) -> Any:
@@ -176,6 +177,12 @@ class MappingFunctions(Functions):
     def _func_join(self, separator: str, texts: list[str]) -> str:
         _refuse_huge("join", len(separator) * len(texts))
         return separator.join(texts)
+
+    @signature({"types": []})
+    def _func_to_string(self, value: Any) -> str:
+        if isinstance(value, float):
+            return _certain("to_string", value)
+        return super()._func_to_string(value)  # type: ignore[no-any-return,misc]
 
     @signature({"types": []})
     def _func_to_number(self, value: Any) -> float | None:
@@ -225,6 +232,13 @@ _CHECKS: Mapping[str, Callable[[list[tuple[bool, Any]]], str | None]] = {
 def _is_same(one: Any, other: Any) -> bool:
     """Say whether two values are equal in JSON, where true is not 1."""
     return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
+
+
+def _certain(name: str, value: float | bool) -> str:
+    """Return the value as text; it may become somebody's id."""
+    if isinstance(value, float) and value.is_integer() and whole_number(value) is None:
+        raise UnusableArgumentError(f"{name}() cannot tell the number from its neighbours")
+    return number_text(value)
 
 
 def _refuse_huge(name: str, characters: int) -> None:

@@ -20,6 +20,7 @@ from keycloak_bridge.domain.errors import (
     Violation,
 )
 from keycloak_bridge.domain.events import USER_CREATED, USER_UPDATED, UserEvent
+from keycloak_bridge.domain.numbers import number_text, whole_number
 from keycloak_bridge.domain.representation import is_blank, normalised
 from keycloak_bridge.domain.unicode_text import has_invisible_character
 from keycloak_bridge.domain.users import (
@@ -58,6 +59,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair
 _LONGEST_NAME = 255
 """Characters that Keycloak's database has room for."""
 
+_NAMES = frozenset({"username", "email"})
 _ORDINARY = re.compile(r"[a-z0-9._@+-]{1,255}")
 
 
@@ -125,7 +127,9 @@ class AttributeMapping:
         Raises MappingError (`missing-external-id`, `invalid-value`, `id-refused`) or KeyMismatchError (`subject-mismatch`).
         """
         rule = self.rules.identity
-        external_id = _target_value(rule, event_scope(event) if scope is None else scope)
+        external_id = _target_value(
+            rule, event_scope(event) if scope is None else scope, names=True
+        )
         by_username = self.rules.id_is_username
         pointer = "/user/username" if by_username else rule.pointer
         # Keycloak drops an attribute of nothing but blanks, and the user would never be found again
@@ -286,11 +290,12 @@ def _nested(paths: Iterable[Path], value: str) -> Mapping[str, Any]:
     return data
 
 
-def _target_value(rule: TargetRule, scope: Scope) -> Any:
-    """Return the value of the target; None when the event has none.
+def _target_value(rule: TargetRule, scope: Scope, *, names: bool = False) -> Any:
+    """Return the value of the target, which `names` the user if it is the external id; None when the event has none.
 
     Fields get text or a flag, attributes and required actions a list of different texts. Raises MappingError.
     """
+    names = names or rule.target in _NAMES
     value = None if rule.expression is None else rule.expression.evaluate(scope, rule.pointer)
     if value is None or _is_empty(value):
         value = rule.default
@@ -302,9 +307,9 @@ def _target_value(rule: TargetRule, scope: Scope) -> Any:
             raise _refusal(rule.pointer, "type", reason)
         converted = value
     elif rule.kind is str:
-        converted = None if _is_empty(value) else _text(value, rule.pointer)
+        converted = None if _is_empty(value) else _text(value, rule.pointer, names=names)
     else:
-        converted = _texts(value, rule.pointer) or None
+        converted = _texts(value, rule.pointer, names=names) or None
     if converted is None and rule.required:
         raise _refusal(rule.pointer, "required", "the event gives no value", code="missing-value")
     return converted
@@ -354,8 +359,8 @@ def _identity_link(rule: IdentityRule, scope: Scope) -> IdentityLink:
     name = None if rule.user_name is None else rule.user_name.evaluate(scope, name_pointer)
     return IdentityLink(
         rule.alias,
-        _text(user_id, pointer),
-        None if _is_empty(name) else _text(name, name_pointer),
+        _text(user_id, pointer, names=True),
+        None if _is_empty(name) else _text(name, name_pointer, names=True),
     )
 
 
@@ -363,19 +368,28 @@ def _is_empty(value: Any) -> bool:
     return is_blank(value) or (not value and isinstance(value, list | dict))
 
 
-def _texts(value: Any, pointer: str) -> list[str]:
+def _texts(value: Any, pointer: str, *, names: bool = False) -> list[str]:
     if type(value) is str:  # as nearly all are
         return [_text(value, pointer)] if value.strip() else []
     if _is_empty(value):
         return []
     items = value if isinstance(value, list) else [value]
-    return list(dict.fromkeys(_text(item, pointer) for item in items if not _is_empty(item)))
+    given = [_text(item, pointer, names=names) for item in items if not _is_empty(item)]
+    return list(dict.fromkeys(given))
 
 
-def _text(value: Any, pointer: str) -> str:
+def _text(value: Any, pointer: str, *, names: bool = False) -> str:
+    """Return the value as text; what `names` somebody may be no number that two values are read as."""
     if isinstance(value, list | dict):
         raise _refusal(pointer, "type", f"the value must be text, not {_kind(value)}")
-    text = value if isinstance(value, str) else json.dumps(value)
+    if names and isinstance(value, float) and whole_number(value) is None:
+        raise _refusal(
+            pointer,
+            "exact",
+            "a number that names a user must be whole, and without a point and an exponent from 2^53 on",
+            code="invalid-value",
+        )
+    text = value if isinstance(value, str) else number_text(value)
     if "\0" in text or (not text.isascii() and _SURROGATE.search(text)):
         # PostgreSQL stores neither; Keycloak would answer 500 for ever
         raise _refusal(

@@ -8,6 +8,7 @@ from typing import Any
 
 from keycloak_bridge.domain.errors import Violation
 from keycloak_bridge.domain.events import USER_CREATED, USER_UPDATED
+from keycloak_bridge.domain.numbers import number_text
 from keycloak_bridge.domain.users import ATTRIBUTE_PREFIX, EXACT_ID, DesiredUser, UnknownUser
 from keycloak_bridge.keycloak.user_profile import (
     LOCALE,
@@ -399,4 +400,4 @@ def _text_facts(facts: PropertyFacts) -> PropertyFacts:
 
 
 def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return number_text(value) if isinstance(value, int | float) else str(value)

@@ -59,6 +59,7 @@ def evaluate(text: str, **data: Any) -> Any:
         ("lookup('countries', data.name)", {"name": "DE"}, "Germany"),
         ("lookup('countries', data.name)", {"name": "FR"}, None),
         ("lookup('countries', data.n)", {"n": 1}, "one"),
+        ("lookup('countries', data.n)", {"n": 1.0}, "one"),
         ("lookup('countries', data.flag)", {"flag": True}, "yes"),
         ("data.tags[].lookup('countries', @)", {"tags": ["DE", "FR"]}, ["Germany"]),
         (
@@ -78,6 +79,7 @@ def evaluate(text: str, **data: Any) -> Any:
         ("find(data.people, 'city', data.name)", {"people": [{"city": None}, {}]}, None),
         ("text(data.n)", {"n": 4711}, "4711"),
         ("text(data.n)", {"n": 1.5}, "1.5"),
+        ("text(data.n)", {"n": 4711.0}, "4711"),
         ("text(data.flag)", {"flag": True}, "true"),
         ("text(data.name)", {"name": "a"}, "a"),
         ("from_base64(data.name)", {"name": "eyJhIjogIsOpPyJ9"}, '{"a": "é?"}'),
@@ -436,6 +438,24 @@ def test_same_as_the_interpreter(text: str, scope: dict[str, Any]) -> None:
 def test_all_others_are_left_to_the_interpreter(text: str) -> None:
     """What is not plain, or holds something that is not, has no function."""
     assert plain(jmespath.compile(text).parsed, FUNCTIONS) is None
+
+
+def test_to_string_writes_a_number_as_text_does() -> None:
+    """Whatever it is given otherwise is JMESPath's own matter."""
+    assert ["4711", "[4711]", "x"] == [
+        evaluate("to_string(data.n)", n=one) for one in (4711.0, [4711], "x")
+    ]
+
+
+@pytest.mark.parametrize("function", ["text", "to_string"])
+@pytest.mark.parametrize("number", [9007199254740993.0, 1e22])
+def test_a_number_that_may_have_been_another_is_no_text(function: str, number: float) -> None:
+    """It could become the id of somebody else; the refusal does not repeat it."""
+    with pytest.raises(MappingError) as caught:
+        evaluate(f"{function}(data.n)", n=number)
+
+    assert "mapping-failed" == caught.value.code
+    assert str(number) not in str(caught.value)
 
 
 TYPES = {

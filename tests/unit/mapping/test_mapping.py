@@ -88,6 +88,8 @@ def test_a_criterion_without_exactly_one_value_is_left_out() -> None:
         ('"data.tags"', " x ", [" x "]),
         ('"data.tags"', 5, ["5"]),
         ('"data.tags"', 1.5, ["1.5"]),
+        ('"data.tags"', 0.1, ["0.1"]),
+        ('"data.tags"', [1, 1.0, 1001.0, -0.0, 1e22], ["1", "1001", "0", "1e+22"]),
         ('"data.tags"', True, ["true"]),
         ('"data.tags"', False, ["false"]),
         ('"data.tags"', ["a", "b", "a", "", None, 3], ["a", "b", "3"]),
@@ -401,6 +403,30 @@ def test_an_id_that_looks_like_another_is_refused(
     assert "invalid-value" == caught.value.code
     assert ["/user/attributes/userId"] == [one.pointer for one in caught.value.violations]
     assert external_id not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [1001, 1001.0])
+@pytest.mark.parametrize(
+    "expression", ["data.userId", "text(data.userId)", "to_string(data.userId)"]
+)
+def test_one_number_is_one_id(number: float, expression: str) -> None:
+    """However it is written."""
+    document = mapping(MINIMAL.replace("data.userId", expression))
+
+    assert "1001" == document.identify(event(subject="1001", userId=number)).value
+
+
+@pytest.mark.parametrize("number", [9007199254740993.0, -9007199254740992.0, 1e22, 1.5])
+@pytest.mark.parametrize("name", ["userId", "email", "username"])
+def test_a_number_that_may_have_been_another_names_nobody(number: float, name: str) -> None:
+    """Two ids are read as the same double; whole numbers without a point and an exponent are exact."""
+    document = mapping(MINIMAL)
+
+    with pytest.raises(MappingError) as caught:
+        document.apply(event(subject=None, **{"userId": "u-1", name: number}))
+
+    assert "invalid-value" == caught.value.code
+    assert str(2**64 + 1) == document.identify(event(subject=None, userId=2**64 + 1)).value
 
 
 @pytest.mark.parametrize(

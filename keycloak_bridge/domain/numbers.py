@@ -1,0 +1,19 @@
+"""Numbers of JSON as text: one number is one text, however an event writes it."""
+
+import json
+
+_EXACT = 2**53
+"""From here on, a number with a point or an exponent may have been read as its neighbour."""
+
+
+def number_text(value: float | bool) -> str:
+    """Return a number, true or false as text: 1, 1.0 and 1e0 are `1`, any other as short as tells it from its neighbours."""
+    whole = whole_number(value)
+    return json.dumps(value) if whole is None else str(whole)
+
+
+def whole_number(value: object) -> int | None:
+    """Return the whole number that `value` certainly is; None for true, for 1.5, and for 9007199254740993.0, which is read as another."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
