@@ -82,11 +82,12 @@ def _entries(folder: Path) -> Iterator[Path]:
     try:
         # the globs of pathlib pass over folders that they cannot read
         for place, folders, files in os.walk(folder, onerror=refuse):
-            Path(place, ".").stat()  # a folder may be listed, and its files not be read
+            # a folder may be listed, and its files not be reached; a Path would drop the dot
+            os.stat(os.path.join(place, "."))  # noqa: PTH116, PTH118
             yield from (Path(place, name) for name in (*folders, *files))
     except OSError as error:
         raise ConfigError(
-            f"{error.filename}: cannot be read: {error.strerror}",
+            f"{Path(error.filename)}: cannot be read: {error.strerror}",
             remedy="let this user read the folder, or name another one",
         ) from error
 

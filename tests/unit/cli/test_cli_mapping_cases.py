@@ -265,19 +265,21 @@ def test_wrong_usage(words: list[str], message: str) -> None:
     assert message in result.stderr
 
 
-@pytest.mark.parametrize("failing", ["scandir", "stat"])
+@pytest.mark.parametrize(
+    ("failing", "place"), [("scandir", "cases/closed"), ("stat", "cases/closed/.")]
+)
 def test_a_folder_that_cannot_be_read_is_no_success(
-    monkeypatch: pytest.MonkeyPatch, failing: str
+    monkeypatch: pytest.MonkeyPatch, failing: str, place: str
 ) -> None:
     """Its cases are not tested: neither where it cannot be listed nor where its files cannot be reached."""
     case("ada", an_event(), ADA)
     case("closed/bob", an_event(), IN_STAFF)
     original = getattr(os, failing)
 
-    def closed(place: Any, **options: Any) -> Any:
-        if Path(os.fspath(place)).name == "closed":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(place))
-        return original(place, **options)
+    def closed(name: Any, **options: Any) -> Any:
+        if os.fspath(name) == place:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
+        return original(name, **options)
 
     monkeypatch.setattr(os, failing, closed)
     result = call("test-mapping", "cases")
