@@ -20,6 +20,8 @@ from keycloak_bridge.validation.notes import refuse_unknown_formats
 
 _SHIPPED = "keycloak_bridge.schemas"
 _FILE_NAME = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.json")
+_SUFFIXES = (".json", ".yaml", ".yml")
+_LAYOUT = "schemas are <type>/<major>.<minor>.json in the folder that is named"
 _LARGEST_FILE = 1_048_576
 _DEEPEST_NESTING = 64
 
@@ -41,12 +43,20 @@ def load_documents(folders: Sequence[Path] = ()) -> tuple[SchemaDocument, ...]:
     documents: list[SchemaDocument] = []
     problems: list[SchemaProblem] = []
     for folder, shown in _folders(folders):
-        for kind, file in _schema_files(folder):
-            found = _read_schema(kind, file, f"{shown}/{kind}/{file.name}")
+        count = len(documents) + len(problems)
+        for file, place, is_schema in _files(folder):
+            kind = place.rpartition("/")[0]
+            found = (
+                _read_schema(kind, file, f"{shown}/{place}")
+                if is_schema
+                else _misplaced(f"{shown}/{place}")
+            )
             if isinstance(found, SchemaDocument):
                 documents.append(found)
             else:
                 problems.append(found)
+        if len(documents) + len(problems) == count:
+            problems.append(SchemaProblem(shown, "", f"holds no schema; {_LAYOUT}"))
     if not problems:
         return tuple(documents)
     try:
@@ -69,24 +79,59 @@ def _folders(folders: Sequence[Path]) -> Iterator[tuple[Traversable, str]]:
         yield folder, str(folder)
 
 
-def _schema_files(folder: Traversable) -> Iterator[tuple[str, Traversable]]:
-    """Yield every JSON file one level down, with the name of its folder, in order of their names."""
+def _files(folder: Traversable) -> Iterator[tuple[Traversable, str, bool]]:
+    """Yield every schema one level down, and what looks like one elsewhere, by name: file, place, whether it is in its place.
+
+    What lies beside schemas, such as a README, is passed over; so is what begins with "." or "_".
+    """
     for kind in _entries(folder):
-        if kind.is_dir() and not kind.name.startswith((".", "_")):
-            for file in _entries(kind):
-                if file.name.endswith(".json"):
-                    yield kind.name, file
+        if kind.name.startswith((".", "_")):
+            continue
+        if not _is_folder(kind):
+            if kind.name.endswith(_SUFFIXES):
+                yield kind, kind.name, False
+            continue
+        for file in _entries(kind):
+            place = f"{kind.name}/{file.name}"
+            if file.name.startswith((".", "_")):
+                continue
+            if file.name.endswith(_SUFFIXES):
+                yield file, place, file.name.endswith(".json")
+            elif _is_folder(file):
+                for deeper in _entries(file):
+                    if _FILE_NAME.fullmatch(deeper.name):
+                        yield deeper, f"{place}/{deeper.name}", False
+
+
+def _is_folder(entry: Traversable) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        raise _unreadable(entry, error) from error
+
+
+def _misplaced(origin: str) -> SchemaProblem:
+    return SchemaProblem(origin, "", f"is not read; {_LAYOUT}")
 
 
 def _entries(folder: Traversable) -> list[Traversable]:
     try:
         return sorted(folder.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
-        raise ConfigError(
-            f"schemas.folders: {folder} cannot be read: {error.strerror}",
-            code="schema",
-            remedy="let the bridge's user read the folder",
-        ) from error
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Traversable, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"schemas.folders: {folder} cannot be read: {error.strerror}",
+        code="schema",
+        remedy="let the bridge's user read the folder",
+    )
+
+
+def _is_missing(file: Traversable) -> bool:
+    """Say whether `file` is a link to nothing, whose error of reading says more."""
+    return isinstance(file, Path) and not file.exists()
 
 
 def _read_schema(kind: str, file: Traversable, origin: str) -> SchemaDocument | SchemaProblem:
@@ -94,6 +139,8 @@ def _read_schema(kind: str, file: Traversable, origin: str) -> SchemaDocument | 
     if version is None:
         return SchemaProblem(origin, "", "must be named <major>.<minor>.json")
     try:
+        if not file.is_file() and not _is_missing(file):  # a FIFO would be waited for
+            return SchemaProblem(origin, "", "is no regular file")
         text = file.read_bytes()
         content = parse_json(text, max_bytes=_LARGEST_FILE, max_depth=_DEEPEST_NESTING)
     except OSError as error:

@@ -1,6 +1,7 @@
 """Schema files are read and checked once, and every problem is reported with file and pointer."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_all_problems_of_all_files_are_told_together(tmp_path: Path) -> None:
         ["a/1.01.json", "must be named <major>.<minor>.json"],
         ["a/latest.json", "must be named <major>.<minor>.json"],
         ["b/1.0.json", "an object names the property /$id more than once"],
-        ["d/1.0.json", "cannot be read"],
+        ["d/1.0.json", "is no regular file"],
         ["e/1.0.json", "the value is not UTF-8"],
         ["user.created/1.0.json", "/$id"],
         ["c/1.0.json", "/properties/x/pattern"],
@@ -79,6 +80,49 @@ def test_all_problems_of_all_files_are_told_together(tmp_path: Path) -> None:
     assert "line 1, column 2" in lines[0]
     assert lines[-3].endswith(": is taken by schemas/user.created/1.0.json")
     assert lines[-1].split(": ")[2].startswith("'https://json.example/")
+
+
+SCHEMA = {"$id": "urn:example:x", "type": "object"}
+LAYOUT = "schemas are <type>/<major>.<minor>.json in the folder that is named"
+
+
+@pytest.mark.parametrize("name", [None, "README.md", ".git/x.y/1.0.json"])
+def test_a_folder_without_a_schema_is_a_mistake(tmp_path: Path, name: str | None) -> None:
+    """Whoever names a folder has schemas in it."""
+    if name is not None:
+        write(tmp_path, name, "")
+
+    assert [f"{tmp_path}: holds no schema; {LAYOUT}"] == problems(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["1.0.json", "deep/x.y/1.0.json", "x.y/1.0.yaml", "x.y.yml"])
+def test_a_schema_in_another_place_is_a_mistake(tmp_path: Path, name: str) -> None:
+    """Beside the folders of the types, below them, or in another language: it would be passed over in silence."""
+    write(tmp_path, "a.b/1.0.json", SCHEMA)
+    write(tmp_path, name, SCHEMA)
+
+    assert [f"{tmp_path}/{name}: is not read; {LAYOUT}"] == problems(tmp_path)
+
+
+def test_what_lies_beside_schemas_is_passed_over(tmp_path: Path) -> None:
+    """Documentation, samples, and what is hidden."""
+    write(tmp_path, "a.b/1.0.json", SCHEMA)
+    for name in ("README.md", "a.b/README.md", ".x/1.0.json", "a.b/.1.0.json.swp", "_x/a.yaml", "a.b/samples/one.json"):  # fmt: skip
+        write(tmp_path, name, "")
+
+    assert "a.b/1.0.json" in {one.name for one in load_schemas((tmp_path,)).documents}
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A FIFO has no end before somebody writes to it."""
+    write(tmp_path, "a.b/1.0.json", SCHEMA)
+    os.mkfifo(tmp_path / "a.b/1.1.json")
+    (tmp_path / "a.b/1.2.json").symlink_to("nothing")
+
+    assert [
+        f"{tmp_path}/a.b/1.1.json: is no regular file",
+        f"{tmp_path}/a.b/1.2.json: cannot be read: No such file or directory",
+    ] == problems(tmp_path)
 
 
 def test_folder_must_exist(tmp_path: Path) -> None:
