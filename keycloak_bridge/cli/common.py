@@ -1,6 +1,7 @@
 """What every command shares: the options for settings, --format, times, exit codes and how errors are printed."""
 
 import contextlib
+import io
 import os
 import select
 import sys
@@ -177,6 +178,57 @@ def exit_quietly_if_reader_left(ctx: click.Context) -> None:
             # what is still buffered is dropped, so that the interpreter does not complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), output)
             ctx.exit(READER_LEFT)
+
+
+def prepare_streams() -> None:
+    """Let every command have standard input, output and error: one that is closed is empty, or takes all and keeps nothing.
+
+    What an output's encoding cannot say is escaped.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                # the lowest number that is free: no file of the bridge becomes one of the three
+                os.open(os.devnull, os.O_RDWR)
+                setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.flush()
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Output(sys.stdout.fileno(), "w", closefd=False)),
+            encoding=sys.stdout.encoding,
+            errors="backslashreplace",
+            line_buffering=sys.stdout.line_buffering,
+            write_through=sys.stdout.write_through,
+        )
+
+
+def output_problem(error: BaseException) -> BridgeError | None:
+    """Return the problem of standard output that `error` is, None for any other; nothing more is written to it then."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if not (isinstance(raw, _Output) and isinstance(error, OSError) and error is raw.problem):
+        return None
+    with contextlib.suppress(OSError):
+        # what is still buffered is dropped, so that the interpreter does not complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), raw.fileno())
+    return BridgeError(
+        f"standard output cannot be written: {error.strerror}; what was done stays",
+        code="output",
+        remedy="make room for the output, or lead it elsewhere",
+    )
+
+
+class _Output(io.FileIO):
+    """Standard output, which remembers why it could not be written."""
+
+    problem: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write and return as a file does."""
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.problem = error
+            raise
 
 
 def violation_text(violation: Violation) -> str:

@@ -65,6 +65,10 @@ class Console:
     def json(self, value: Any, *, indent: int | None = 2) -> None:
         """Print `value` as JSON; `indent=None` puts it on one line."""
         text = printable_json(json.dumps(value, ensure_ascii=False, indent=indent))
+        try:
+            text.encode(self._stream.encoding or "utf-8")
+        except UnicodeEncodeError:  # the stream's own escapes are not JSON's
+            text = json.dumps(value, indent=indent)
         if self._rich is None or indent is None:
             self._stream.write(text + "\n")
         else:

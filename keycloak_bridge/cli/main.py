@@ -14,6 +14,8 @@ from keycloak_bridge.cli.common import (
     examples,
     exit_code_of,
     exit_quietly_if_reader_left,
+    output_problem,
+    prepare_streams,
     report,
 )
 from keycloak_bridge.cli.interruption import importing
@@ -117,8 +119,9 @@ class LazyGroup(click.Group):
         try:
             result: Any = call()
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 # the last place to turn it into a message
-            report(error)
-            result = exit_code_of(error)
+            shown = output_problem(error) or error
+            report(shown)
+            result = exit_code_of(shown)
         sys.exit(result if isinstance(result, int) else 0)
 
 
@@ -144,6 +147,7 @@ add_settings_options(app)
 
 def main() -> None:
     """Run the command line and exit."""
+    prepare_streams()
     app.main()
 
 

@@ -1,5 +1,6 @@
 """The frame: lazy commands, clear errors, exit codes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -254,6 +255,60 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
         errors = process.stderr.read()
 
     assert (141, b"") == (process.returncode, errors)
+
+
+def shell_of(line: str, **environ: str) -> tuple[int, str, str]:
+    """Return exit code, output and errors of a line of shell, in which `bridge` is the command."""
+    done = subprocess.run(
+        ["sh", "-c", line.replace("bridge ", f"{sys.executable} -m keycloak_bridge ")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environ, "COVERAGE_PROCESS_START": ""},
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "schemas list", "check-config"])
+def test_an_output_that_cannot_be_written_is_no_bug(words: str) -> None:
+    """A full disk is named, with exit code 3; what the command has done stays."""
+    code, _, errors = shell_of(f"bridge {words} >/dev/full")
+
+    assert 3 == code
+    assert [
+        "error: standard output cannot be written: No space left on device; what was done stays",
+        "fix:   make room for the output, or lead it elsewhere",
+    ] == errors.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "errors"),
+    [
+        ("bridge schemas list >&-", 0, ""),
+        ("bridge schemas show nope 2>&-", 2, ""),
+        ("bridge validate - <&- 2>/dev/null", None, ""),
+        ("bridge schemas show nope <&- >&- 2>&-", 2, ""),
+    ],
+)
+def test_a_closed_stream_is_an_empty_one(line: str, code: int | None, errors: str) -> None:
+    """The exit code is that of the command."""
+    ended = shell_of(line)
+
+    assert errors == ended[2]
+    assert ended[0] in ({0, 1, 2} if code is None else {code})
+
+
+def test_what_an_encoding_cannot_say_is_escaped(tmp_path: Path) -> None:
+    """In JSON as JSON escapes it, so that programs read the same value."""
+    path = write(tmp_path / "x.ndjson", {"type": "Seán"})
+    environ = {"PYTHONIOENCODING": "ascii"}
+    as_text = shell_of(f"bridge validate {path}", **environ)
+    as_json = shell_of(f"bridge validate --format json {path}", **environ)
+
+    assert (1, "", 1, "") == (as_text[0], as_text[2], as_json[0], as_json[2])
+    assert [json.loads(line) for line in as_json[1].splitlines()]
+    code, out, errors = shell_of("bridge check-config --set keycloak.realm=Seán", **environ)
+    assert (0, "", True) == (code, errors, "Se\\xe1n" in out)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
