@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _PORTS = range(15_000, 32_000)
 A server that starts binds its port seconds after it was chosen, and one of those could be taken by then.
 """
 _PORTS_TRIED = 100
+_given_ports: deque[int] = deque(maxlen=1000)
 _INHERITED = ("PATH", "HOME", "TMPDIR", "TZ")
 _TAIL_LINES = 15
 _POLL_S = 0.1
@@ -235,9 +237,11 @@ def child_environment(environment: Mapping[str, str] = os.environ) -> dict[str, 
 
 
 def loopback_port(wanted: int, purpose: str) -> int:
-    """Return `wanted` if it is free, or any free port for 0."""
+    """Return `wanted` if it is free, or for 0 a free port that this process was not given before: nobody may listen there yet."""
     problem: OSError | None = None
     for port in (wanted,) if wanted else random.sample(_PORTS, _PORTS_TRIED):
+        if port in _given_ports and not wanted:
+            continue
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -245,6 +249,7 @@ def loopback_port(wanted: int, purpose: str) -> int:
             except OSError as error:
                 problem = error
             else:
+                _given_ports.append(port)
                 return port
     raise SandboxError(
         f"Port {wanted} on {LOOPBACK}, wanted for {purpose}, is taken: "

