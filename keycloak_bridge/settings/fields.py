@@ -255,6 +255,18 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ValueError("a number in it has too many digits") from None
 
 
+def _secret_file(raw: str, base: Path) -> Path:
+    """Return the file of a secret; a value that could be the secret itself is not in the text of the ValueError."""
+    try:
+        return _existing(raw, base)
+    except ValueError as error:
+        if "/" in raw:
+            raise
+        reason, _, path = str(error).partition(": ")
+        # no cause: its text has the value
+        raise ValueError(f"{reason} in {base}" if path else reason) from None
+
+
 def _existing(raw: str, base: Path) -> Path:
     found, mode = _found(raw, base, "file")
     if not stat.S_ISREG(mode):
@@ -283,7 +295,7 @@ def _found(raw: str, base: Path, what: str) -> tuple[Path, int]:
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"names a {what} that does not exist: {path}") from None
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}: {path}") from error
+        raise ValueError(f"cannot be read ({error.strerror}): {path}") from error
 
 
 def _boolean_from_text(given: str) -> bool:
@@ -402,7 +414,7 @@ SECRET_FILE = Kind(
     "path",
     "the path of a file",
     _TEXT_SCHEMA,
-    convert=lambda raw, base: Secret(path=_existing(raw, base)),
+    convert=lambda raw, base: Secret(path=_secret_file(raw, base)),
 )
 _BY_TYPE: Mapping[Any, Kind] = {
     str: text(),

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from keycloak_bridge.cli.main import app
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.domain.times import Limit
-from keycloak_bridge.settings.fields import Secret, environment_name
+from keycloak_bridge.settings.fields import SECRET_FILE, Secret, environment_name
 from keycloak_bridge.settings.loading import KEYCLOAK_ACCESS, RESERVED_NAMES, read_settings
 from keycloak_bridge.settings.model import GONE, Settings
 from keycloak_bridge.settings.schema import settings_by_name
@@ -186,7 +186,7 @@ def test_everything_in_a_file(write: Write, tmp_path: Path) -> None:
         ("[invite]\nactions = []", "invite.actions: must be a list of required actions"),
         ('[retry]\ninitial = "1 hour"', "retry.initial: must not be longer than `retry.max`"),
         ("[envelope]\ntypes = { a = 1 }", 'envelope.types: must be a table such as { UserCreated = "user.created" }'),
-        ('[keycloak]\nclient_secret_file = "nope"', "keycloak.client_secret_file: names a file that does not exist: nope"),
+        ('[keycloak]\nclient_secret_file = "nope"', "keycloak.client_secret_file: names a file that does not exist in {}"),
         ('[keycloak]\nclient_secret = "planted"\nclient_secret_file = "exists"', "keycloak.client_secret: is given together with `client_secret_file`; keep one of them"),
         ("[keycloak]\nclient_secret = 123456789", "keycloak.client_secret: must be text"),
         ('[kafka]\nssl_keyfile = "exists"', "kafka.ssl_keyfile: needs `kafka.ssl_certfile`"),
@@ -217,7 +217,10 @@ def test_a_wrong_file_is_reported_with_key_and_reason(
     (tmp_path / "exists").touch()
     expected = [reported] if isinstance(reported, str) else reported
 
-    assert [f"bridge.toml: {one}" for one in expected] == problems(write(line))
+    assert [
+        f"bridge.toml: {one.format(tmp_path)}" if one.endswith("{}") else f"bridge.toml: {one}"
+        for one in expected
+    ] == problems(write(line))
 
 
 @pytest.mark.parametrize("setting", ["keycloak.url", "registry.url"])
@@ -393,7 +396,7 @@ def test_variables_of_others_are_no_mistake(write: Write, value: str) -> None:
         ),
         (
             '[keycloak]\nrealm = "acme"\nclient_secret_file = "nope"',
-            ["keycloak.client_secret_file: names a file that does not exist: {}/nope"],
+            ["keycloak.client_secret_file: names a file that does not exist in {}"],
         ),
         (
             (
@@ -401,7 +404,7 @@ def test_variables_of_others_are_no_mistake(write: Write, value: str) -> None:
                 '[kafka]\nsecurity_protocol = "SASL_SSL"\nsasl_mechanism = "PLAIN"\n'
                 'sasl_username = "u"\nsasl_password_file = "nope"'
             ),
-            ["kafka.sasl_password_file: names a file that does not exist: {}/nope"],
+            ["kafka.sasl_password_file: names a file that does not exist in {}"],
         ),
     ],
 )
@@ -470,7 +473,7 @@ def test_a_file_that_cannot_be_read(
     ("value", "reason"),
     [
         ("~nosuchuser/x", "in the home of a user who does not exist"),
-        ("x" * 300, "cannot be read: File name too long"),
+        ("x" * 300, "cannot be read (File name too long)"),
     ],
 )
 def test_a_path_that_can_be_none_is_a_wrong_setting(
@@ -528,3 +531,20 @@ def test_a_table_that_no_reader_takes(write: Write) -> None:
     assert [f'{variable}: must be a table such as {{ UserCreated = "user.created" }}, separated by commas'] == problems(
         None, {variable: f"{{a={'[' * 2000}"}
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("secret", ["Tr0ub4dor-3", "~Tr0ub4dor", "Tr0ub4dor" * 40])
+@pytest.mark.parametrize("name", [one for one in settings_by_name() if settings_by_name()[one].kind is SECRET_FILE])  # fmt: skip
+def test_a_secret_in_the_place_of_its_file_is_not_printed(
+    write: Write, name: str, secret: str
+) -> None:
+    """The setting and the folder are enough; a path is shown."""
+    path = write("")
+    variable = environment_name(name)
+    (found,) = [
+        one for one in problems(None, {variable: secret}) if one.startswith(f"{variable}: ")
+    ]
+
+    assert "Tr0ub4dor" not in found
+    assert secret.startswith("~") or found.endswith(f" in {path.parent}")
+    assert any("secrets/nope" in one for one in problems(None, {variable: "secrets/nope"}))
