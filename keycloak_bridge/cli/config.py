@@ -82,17 +82,19 @@ def _print_settings(console: Console, loaded: LoadedSettings) -> None:
     for name, origin in sorted(loaded.origins.items()):
         section, _, key = name.partition(".")
         value = getattr(getattr(loaded.settings, section), key)
-        rows.append((name, _shown(value, settings_by_name()[name]), origin))
+        rows.append((name, _shown(value, settings_by_name()[name], loaded.given.get(name)), origin))
     console.table(("SETTING", "VALUE", "FROM"), rows)
     console.line()
 
 
-def _shown(value: Any, setting: Setting) -> str:
-    """Return a value for people; of a secret only where it is kept."""
+def _shown(value: Any, setting: Setting, given: Any) -> str:
+    """Return a value for people, as it was `given` where Python has it in another unit; of a secret only where it is kept."""
     if isinstance(value, Secret):
         return f"{value} (in {value.path})" if value.path else str(value)
     if setting.kind.name == "duration":
         return format_duration(value)
+    if setting.kind.name in {"limit", "pace", "age"}:
+        return cell(given)
     if isinstance(value, dict):
         return ", ".join(f"{key}={one}" for key, one in value.items())
     return cell(value)

@@ -36,12 +36,16 @@ KEYCLOAK_ACCESS = ("keycloak.realm", "keycloak.client_secret")
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Settings with their origins; a setting with a problem has its default."""
+    """Settings with their origins; a setting with a problem has its default, and no origin.
+
+    `given` has the values of those with an origin as they are written in the file, but no secret.
+    """
 
     settings: Settings
     file: Path | None
     origins: Mapping[str, str]
     problems: tuple[str, ...]
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def raise_if_wrong(self) -> None:
         """Raise one ConfigError that names every problem, if there is one."""
@@ -90,7 +94,11 @@ def read_settings(
         if target not in faulty:
             place = origins.get(target, f"{'settings' if path is None else path}: {target}")
             problems.append(f"{place}: {reason}")
-    return LoadedSettings(settings, path, origins, tuple(problems))
+    if wrong:  # the whole envelope is that of the defaults
+        faulty |= {f"envelope.{name}" for name in (*ATTRIBUTES, "key")}
+    origins = {target: origin for target, origin in origins.items() if target not in faulty}
+    given = {target: chosen[target][1] for target in origins if not chosen[target][0].kind.secret}
+    return LoadedSettings(settings, path, origins, tuple(problems), given)
 
 
 def _working_folder() -> Path:

@@ -97,6 +97,23 @@ def test_check_config_shows_what_is_in_force() -> None:
     assert result.stdout.endswith("all is well\n")
 
 
+def test_check_config_shows_values_as_people_write_them() -> None:
+    """No dataclass and no number of seconds; what is wrong is not in force, so it is not shown."""
+    Path("bridge.toml").write_text(
+        '[limits]\ndisables = "5/1 h"\n[invite]\nmax_age = "30 days"\npace = "200/hour"\n'
+        '[kafka]\ngroup_id = "x"\n[keycloak]\nca_file = "nope"\nclient_secret_file = "nope"\n'
+        '[envelope]\nid = "a.("\nkey = "key.id"\n'
+    )
+    result = call("check-config")
+    values = {
+        line.split()[0]: line for line in result.stdout.splitlines() if "bridge.toml:" in line
+    }
+
+    assert ["invite.max_age", "invite.pace", "kafka.group_id", "limits.disables"] == list(values)
+    for name, value in (("limits.disables", "5/1 h"), ("invite.max_age", "30 days"), ("invite.pace", "200/hour")):  # fmt: skip
+        assert f"  {value}  " in values[name]
+
+
 def test_check_config_tells_everything_at_once() -> None:
     """Settings, envelope and mapping in one go, exit code 2."""
     Path("m.toml").write_text('matching = ["attributes.userId"]\nnonsense = 1\n')
