@@ -97,7 +97,7 @@ def _read_mapping(path: Path) -> str:
     try:
         if path.stat().st_size > _LONGEST_BYTES:
             raise ConfigError(f"{path}: too large for a mapping file", code="mapping")
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror}",

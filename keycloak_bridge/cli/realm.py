@@ -34,6 +34,7 @@ from keycloak_bridge.realm.administration import (
 from keycloak_bridge.realm.export import FORMATS, REALM_JSON, exported, keycloak_defaults
 from keycloak_bridge.realm.needs import RealmNeeds
 from keycloak_bridge.realm.plan import Change, Note, RealmPlan, plan_realm
+from keycloak_bridge.settings.fields import Secret
 
 PASSWORD_VARIABLE = "KC_CLI_PASSWORD"  # noqa: S105  (kcadm.sh reads the same one)
 SECRET_VARIABLE = "KC_CLI_CLIENT_SECRET"  # noqa: S105
@@ -147,12 +148,7 @@ def _administrator(
     variable = SECRET_VARIABLE if client else PASSWORD_VARIABLE
     secret = os.environ.get(variable, "")
     if password_file is not None:
-        try:
-            secret = password_file.read_text("utf-8").strip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{password_file}: cannot be read", remedy="name a readable file of UTF-8 text"
-            ) from error
+        secret = Secret(path=password_file).reveal()
     if not secret:
         if not _is_terminal():
             raise ConfigError(

@@ -343,8 +343,15 @@ class Secret:
         if self.path is None:
             return self._value or ""
         try:
-            secret = self.path.read_text(encoding="utf-8").strip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
+            secret = self.path.read_text(encoding="utf-8-sig").strip("\r\n")
+        except UnicodeDecodeError:
+            # without its cause, whose text has bytes of the secret
+            raise ConfigError(
+                f"the secret file {self.path} is not UTF-8",
+                code="secret-unreadable",
+                remedy="Save the file as UTF-8, with nothing but the secret in it.",
+            ) from None
+        except OSError as error:
             raise ConfigError(
                 f"the secret file {self.path} cannot be read",
                 code="secret-unreadable",

@@ -97,6 +97,13 @@ def test_check_config_shows_what_is_in_force() -> None:
     assert result.stdout.endswith("all is well\n")
 
 
+def test_a_mapping_may_begin_with_a_mark_of_the_byte_order() -> None:
+    """Editors of Windows write one."""
+    Path("m.toml").write_text(smallest_mapping(), encoding="utf-8-sig")
+
+    assert 0 == call("check-config", "--set", "mapping.file=m.toml").exit_code
+
+
 def test_check_config_shows_values_as_people_write_them() -> None:
     """No dataclass and no number of seconds; what is wrong is not in force, so it is not shown."""
     Path("bridge.toml").write_text(

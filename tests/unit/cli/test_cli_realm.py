@@ -116,10 +116,13 @@ def test_the_password_comes_from_a_file_or_is_asked_for(
     file.write_text(f"{PASSWORD}\n")
 
     from_file = said("plan", "--password-file", str(file), password="")
+    (empty := file.with_name("empty")).touch()
+    nothing = said("plan", "--password-file", str(empty), password="")
     missing = said("plan", "--client", "automation", password="")
     monkeypatch.setattr(realm, "_is_terminal", lambda: True)
     asked = said("plan", password="", stdin=f"{PASSWORD}\n")
 
     assert [0, 2, 0] == [one.exit_code for one in (from_file, missing, asked)]
     assert "KC_CLI_CLIENT_SECRET" in missing.output
+    assert (2, True) == (nothing.exit_code, f"{empty} is empty" in nothing.output)
     assert "Password of admin" in asked.output

@@ -50,7 +50,7 @@ def test_reads_its_file_each_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "reported"),
-    [(None, "cannot be read"), (b"\n", "is empty"), (b"\xff", "cannot be read")],
+    [(None, "cannot be read"), (b"\n", "is empty"), (b"\xff", "is not UTF-8")],
 )
 def test_names_a_useless_file(tmp_path: Path, content: bytes | None, reported: str) -> None:
     """A missing, empty or binary file is an error that names it."""
@@ -62,6 +62,14 @@ def test_names_a_useless_file(tmp_path: Path, content: bytes | None, reported: s
         Secret(path=path).reveal()
 
     assert f"the secret file {path} {reported}" == caught.value.message
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_secret(tmp_path: Path) -> None:
+    """Editors of Windows write one."""
+    path = tmp_path / "secret"
+    path.write_bytes(b"\xef\xbb\xbfplanted-secret\r\n")
+
+    assert "planted-secret" == Secret(path=path).reveal()
 
 
 def test_compares_what_it_was_made_of(tmp_path: Path) -> None:
