@@ -154,7 +154,7 @@ def compile_expression(
 
 
 def parse_expression(text: str) -> ParsedResult:
-    """Return `text` parsed; raises ExpressionError for what is no JMESPath, or nests too deeply to be evaluated."""
+    """Return `text` parsed; raises ExpressionError for what is no JMESPath, or can never be evaluated."""
     try:
         parsed = jmespath.compile(text)
     except RecursionError:
@@ -170,6 +170,8 @@ def parse_expression(text: str) -> ParsedResult:
         levels += 1
         if levels > _MOST_LEVELS:
             raise ExpressionError([_TOO_DEEP])
+        if any(one["type"] == "slice" and one["children"][2] == 0 for one in nodes):
+            raise ExpressionError(["a slice has a step other than 0"])
     return parsed
 
 

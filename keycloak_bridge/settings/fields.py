@@ -269,8 +269,10 @@ def _secret_file(raw: str, base: Path) -> Path:
 
 def _existing(raw: str, base: Path) -> Path:
     found, mode = _found(raw, base, "file")
+    if stat.S_ISDIR(mode):
+        raise ValueError(f"names a folder, where a file is needed: {found}")
     if not stat.S_ISREG(mode):
-        raise ValueError(f"names a file that does not exist: {found}")
+        raise ValueError(f"names what is no regular file: {found}")
     return found
 
 
@@ -279,7 +281,7 @@ def _folders(raw: Sequence[str], base: Path) -> tuple[Path, ...]:
     for one in raw:
         found, mode = _found(one, base, "folder")
         if not stat.S_ISDIR(mode):
-            raise ValueError(f"names a folder that does not exist: {found}")
+            raise ValueError(f"names a file, where a folder is needed: {found}")
         folders.append(found)
     return tuple(folders)
 

@@ -467,6 +467,8 @@ def _open(connection: HTTPConnection, request: PreparedRequest, timeout_s: float
         raise requests_errors.SSLError(error, request=request) from error
     except (TimeoutError, urllib3_errors.ConnectTimeoutError) as error:
         raise requests_errors.ConnectTimeout(error, request=request) from error
+    except (UnicodeError, urllib3_errors.LocationParseError) as error:  # of IDNA: no name is so
+        raise requests_errors.InvalidURL(error, request=request) from error
     except (OSError, urllib3_errors.HTTPError) as error:
         raise requests_errors.ConnectionError(error, request=request) from error
 

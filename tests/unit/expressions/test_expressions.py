@@ -535,3 +535,11 @@ def test_an_expression_of_many_levels_is_evaluated(text: str) -> None:
             break
     expression = compile_expression(before, tables={}, has_property=lambda _: True)
     expression.evaluate({"data": {"name": None}}, "/user/x")
+
+
+@pytest.mark.parametrize("text", ["data.roles[0:5:0]", "lower(data.roles[::0][0])"])
+def test_a_slice_without_a_step_is_refused(text: str) -> None:
+    """It fails for each event that has a list there."""
+    with pytest.raises(ExpressionError, match="a slice has a step other than 0"):
+        compile_expression(text, tables={}, has_property=lambda _: True)
+    compile_expression("data.roles[0:5:1]", tables={}, has_property=lambda _: True)

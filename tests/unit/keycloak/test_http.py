@@ -582,7 +582,10 @@ def test_short_cut_prepares_what_requests_would(
     assert {**short.headers, "Content-Length": 0} == {**whole.headers, "Content-Length": 0}
 
 
-@pytest.mark.parametrize("url", ["keycloak:8080", "http://keycloak:8080/#part"])
+@pytest.mark.parametrize(
+    "url",
+    ["keycloak:8080", "http://keycloak:8080/#part", "http://a..b:1", f"http://{'a' * 64}:1"],
+)
 def test_address_that_cannot_be_called_is_a_wrong_setting(url: str) -> None:
     """It shows at the first call."""
     http = KeycloakHttp(KeycloakConnection(url, "acme"))

@@ -1,5 +1,6 @@
 """Each source overrides the one before it, and all problems are reported at once."""
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -548,3 +549,22 @@ def test_a_secret_in_the_place_of_its_file_is_not_printed(
     assert "Tr0ub4dor" not in found
     assert secret.startswith("~") or found.endswith(f" in {path.parent}")
     assert any("secrets/nope" in one for one in problems(None, {variable: "secrets/nope"}))
+
+
+def test_what_is_there_and_no_file_is_called_what_it_is(write: Write) -> None:
+    """A folder or a FIFO in the place of a file, and a file in the place of a folder."""
+    folder = write("").parent
+    os.mkfifo(folder / "fifo")
+    (folder / "folder").mkdir()
+
+    assert [
+        f"--set keycloak.ca_file: names a folder, where a file is needed: {folder}/folder",
+        f"--set mapping.file: names what is no regular file: {folder}/fifo",
+        f"--set schemas.folders: names a file, where a folder is needed: {folder}/bridge.toml",
+    ] == problems(
+        None,
+        None,
+        "keycloak.ca_file=folder",
+        "mapping.file=fifo",
+        "schemas.folders=bridge.toml",
+    )
