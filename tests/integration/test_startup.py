@@ -69,7 +69,7 @@ CONFIGURATION = (
     Fault("realm", {"KEYCLOAK_REALM": "no-such-realm"}, ("no such realm",), ("[keycloak] realm",)),
     Fault("no-realm", {"KEYCLOAK_REALM": ""}, ("keycloak.realm",), ()),
     Fault("secret-file", {"KEYCLOAK_CLIENT_SECRET": "", "KEYCLOAK_CLIENT_SECRET_FILE": "gone.secret"},
-          ("gone.secret", "does not exist"), ("file",)),
+          ("KEYCLOAK_BRIDGE_KEYCLOAK_CLIENT_SECRET_FILE", "does not exist"), ("file",)),
     Fault("secret-empty", {"KEYCLOAK_CLIENT_SECRET": "", "KEYCLOAK_CLIENT_SECRET_FILE": "empty.secret"},
           ("empty.secret", "is empty"), ("file",)),
     Fault("url", {"KEYCLOAK_URL": "localhost:8080"}, ("KEYCLOAK_BRIDGE_KEYCLOAK_URL", "https://"), ()),

@@ -7,6 +7,7 @@ import pytest
 from keycloak_script import KeycloakScript
 
 from keycloak_bridge.domain.errors import KeycloakUnavailableError
+from keycloak_bridge.keycloak import activations
 from keycloak_bridge.keycloak.activations import KeycloakActivations
 
 SINCE = datetime(2026, 11, 1, 0, 0, tzinfo=UTC)
@@ -67,9 +68,14 @@ def test_a_page_of_one_moment_grows(script: Script) -> None:
     assert script.stub.requests[2].params["max"] == "1000"
 
 
-def test_a_gateway_that_repeats_itself_is_not_asked_for_ever(script: Script) -> None:
-    page = [event(number) for number in range(500)] * 40
-    script.answers(ON, *[page] * 200)
+def test_a_gateway_that_repeats_itself_is_not_asked_for_ever(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every page full, and none of it new."""
+    monkeypatch.setattr(activations, "_LARGEST_PAGE", 1000)
+    monkeypatch.setattr(activations, "_MOST_PAGES", 20)
+    page = [event(number) for number in range(500)] * 3
+    script.answers(ON, *[page] * 20)
 
     found = script.changed()
 
