@@ -8,6 +8,7 @@ import ast
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ _TIME = datetime(2026, 11, 2, 1, 1, 7, tzinfo=UTC)
 _RECORD = Record("user-events", 3, 42, 1_793_581_267_000, b"u-1", b"{}", (("ce_id", b"e-1"),))
 
 
+@cache
 def public_names() -> dict[str, Any]:
     """Return names and shapes: commands, settings, topics, messages, errors, metrics, log actions."""
     return {
@@ -53,6 +55,7 @@ def public_names() -> dict[str, Any]:
     }
 
 
+@cache
 def public_texts() -> dict[str, Any]:
     """Return the English of the same."""
     return {
