@@ -150,7 +150,8 @@ def test_a_long_cell_is_refused_for_what_it_breaks(bench: Bench) -> None:
 
     assert (1, {"created": 1, "rejected": 2}) == result.counts, result.stderr
     reasons = map(json.loads, read(bench, "users.csv.rejects.report.ndjson").splitlines())
-    assert ["schema-violation", "too-large"] == [one["reason"] for one in reasons]
+    # two workers, so that either may be first
+    assert {"schema-violation", "too-large"} == {one["reason"] for one in reasons}
     assert '"keyword": "quotes"' not in read(bench, "users.csv.rejects.report.ndjson")
 
 
