@@ -25,6 +25,7 @@ from keycloak_bridge.cli.common import (
 from keycloak_bridge.cli.console import Console, progress_bar, with_progress
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, EventError, Violation
 from keycloak_bridge.domain.events import Record
+from keycloak_bridge.domain.numbers import counted
 from keycloak_bridge.domain.times import format_time
 from keycloak_bridge.domain.unicode_text import printable
 from keycloak_bridge.events.decode import EnvelopeRules
@@ -203,7 +204,9 @@ def replay(
             return _dry_run(console, settings, selected)
         if not selected.ready:
             console.line("nothing to replay")
-        elif yes or click.confirm(f"Replay {counted(len(selected.ready))}?", err=True):
+        elif yes or click.confirm(
+            f"Replay {counted(len(selected.ready), 'dead letter')}?", err=True
+        ):
             _replay(console, settings, selected)
         else:
             console.line("nothing was replayed")
@@ -233,11 +236,6 @@ def read_inventory(
     if inventory.foreign:
         click.echo(f"{inventory.foreign} records of the topic are not dead letters of the bridge", err=True)  # fmt: skip
     return inventory
-
-
-def counted(number: int, what: str = "dead letter") -> str:
-    """Return number and noun in the right form."""
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _no_dead_letter(places: Sequence[Place], topic: str, reason: str = "") -> ConfigError:
@@ -295,7 +293,7 @@ def _totals(
     codes = ", ".join(f"{count} {printable(code)}" for code, count in counts_by_code(letters).items())  # fmt: skip
     opened = sum(map(inventory.is_open, letters))
     kind = f", {opened} of them open" if everything else " open"
-    return f"{counted(len(letters))}{kind}: {codes}"
+    return f"{counted(len(letters), 'dead letter')}{kind}: {codes}"
 
 
 def _print_dead_letter(console: Console, record: Record, letter: DeadLetter | None) -> None:
@@ -382,7 +380,9 @@ def _print_not_ready(console: Console, selected: Replay) -> None:
         console.line(printable(f"{letter.place}  {letter.code}: cannot be replayed, {reason}"), "red")  # fmt: skip
     if before := selected.replayed_before:
         was = "was" if before == 1 else "were"
-        console.line(f"{counted(before)} {was} replayed before; --again replays once more")
+        console.line(
+            f"{counted(before, 'dead letter')} {was} replayed before; --again replays once more"
+        )
 
 
 def _replay(console: Console, settings: Settings, selected: Replay) -> None:
@@ -391,7 +391,10 @@ def _replay(console: Console, settings: Settings, selected: Replay) -> None:
     with contextlib.closing(replayer):
         letters = selected.still_open()
         if meanwhile := len(selected.ready) - len(letters):
-            click.echo(f"{counted(meanwhile)} replayed by another operator meanwhile", err=True)
+            click.echo(
+                f"{counted(meanwhile, 'dead letter')} replayed by another operator meanwhile",
+                err=True,
+            )
         try:
             with progress_bar("replaying", len(letters)) as advance:
                 for batch in batches(letters):
@@ -399,9 +402,9 @@ def _replay(console: Console, settings: Settings, selected: Replay) -> None:
                         click.echo(printable(f"{letter.place}  {letter.code} ({_origin(letter)}): cannot be replayed, {reason}"), err=True)  # fmt: skip
                     advance(len(batch))
         except (BridgeError, KeyboardInterrupt):
-            click.echo(f"replayed {selected.done} of {counted(len(letters))} before this; the same command continues with the others", err=True)  # fmt: skip
+            click.echo(f"replayed {selected.done} of {counted(len(letters), 'dead letter')} before this; the same command continues with the others", err=True)  # fmt: skip
             raise
-    console.line(f"replayed {counted(selected.done)}", "green")
+    console.line(f"replayed {counted(selected.done, 'dead letter')}", "green")
 
 
 def _dry_run(console: Console, settings: Settings, selected: Replay) -> int:

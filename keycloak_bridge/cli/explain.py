@@ -21,8 +21,9 @@ from keycloak_bridge.cli.common import (
     utc_option,
 )
 from keycloak_bridge.cli.console import Console, cell, with_progress
-from keycloak_bridge.cli.dead_letters import counted, dead_letter_reader, read_inventory
+from keycloak_bridge.cli.dead_letters import dead_letter_reader, read_inventory
 from keycloak_bridge.cli.tables import NO_BREAK
+from keycloak_bridge.domain.numbers import counted
 from keycloak_bridge.domain.times import format_time, parse_time
 from keycloak_bridge.domain.unicode_text import printable
 from keycloak_bridge.domain.users import MatchCriterion, UserRepresentation, single_value
@@ -190,7 +191,7 @@ def _print(console: Console, explanation: Mapping[str, Any], *, utc: bool) -> No
     letters = explanation["deadLetters"]
     if letters["total"]:
         console.line()
-        console.line(f"{counted(letters['total'])}, {letters['open']} of them open:")
+        console.line(f"{counted(letters['total'], 'dead letter')}, {letters['open']} of them open:")
         user = shlex.quote(cell(explanation["user"]))
         console.line(f"  keycloak-bridge dead-letters list --all --user {user}")
 

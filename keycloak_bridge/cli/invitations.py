@@ -32,6 +32,7 @@ from keycloak_bridge.cli.console import (
 )
 from keycloak_bridge.domain.errors import BridgeError, ConfigError, UnknownSchemaError
 from keycloak_bridge.domain.events import INVITATION_REQUESTED, Invitation
+from keycloak_bridge.domain.numbers import counted
 from keycloak_bridge.domain.ports import Acknowledgement
 from keycloak_bridge.domain.times import format_duration, format_time
 from keycloak_bridge.domain.unicode_text import printable
@@ -145,9 +146,9 @@ def resend(
         console.line("nobody is to be mailed")
         return 0
     if dry_run:
-        console.line(f"{_counted(len(chosen))} would be asked for")
+        console.line(f"{counted(len(chosen), 'mail')} would be asked for")
         return 0
-    if not yes and not click.confirm(f"Ask for {_counted(len(chosen))}?", err=True):
+    if not yes and not click.confirm(f"Ask for {counted(len(chosen), 'mail')}?", err=True):
         console.line("nothing was asked for")
         return 0
     return _resend(console, interpretation, chosen)
@@ -238,9 +239,9 @@ def _resend(console: Console, interpretation: Interpretation, chosen: Sequence[I
                     if outcome != "requested":
                         click.echo(printable(f"{one.user_id}: not asked for ({outcome})"), err=True)
         except (BridgeError, KeyboardInterrupt):
-            click.echo(f"asked for {_counted(outcomes['requested'])} before this; the same command continues with the others", err=True)  # fmt: skip
+            click.echo(f"asked for {counted(outcomes['requested'], 'mail')} before this; the same command continues with the others", err=True)  # fmt: skip
             raise
-    console.line(f"asked for {_counted(outcomes['requested'])}: the running bridge sends them", "green")  # fmt: skip
+    console.line(f"asked for {counted(outcomes['requested'], 'mail')}: the running bridge sends them", "green")  # fmt: skip
     return INVALID_EVENT if len(outcomes) > ("requested" in outcomes) else 0
 
 
@@ -272,7 +273,3 @@ def _as_object(one: InvitedUser) -> dict[str, Any]:
         "linkEnds": None if one.link_ends is None else format_time(one.link_ends),
         "obstacle": one.obstacle,
     }
-
-
-def _counted(number: int) -> str:
-    return f"{number} mail" + ("" if number == 1 else "s")

@@ -11,6 +11,7 @@ from keycloak_bridge.app.schema_files import load_documents, load_schemas
 from keycloak_bridge.cli.common import Invocation, bridge_command, format_option
 from keycloak_bridge.cli.console import Console
 from keycloak_bridge.domain.errors import ConfigError, UnknownSchemaError
+from keycloak_bridge.domain.numbers import counted
 from keycloak_bridge.validation.compatibility import (
     Finding,
     compare_versions,
@@ -147,7 +148,7 @@ def _print_report(
         console.line("fix:  restore the published file, and make a new version with the change")
     for name in recorded:
         console.line(f"recorded {name}")
-    count = f"{schemas} schema{'' if schemas == 1 else 's'}"
+    count = counted(schemas, "schema")
     if failed:
         console.line(f"{count}: not compatible, or not what was published", "red")
     else:

@@ -111,7 +111,7 @@ class ResultPublisher:
             self._report_unreadable(record, error)
         again = sent.sent(record)
         # a parked event follows from a dead letter that was counted
-        if not (again or isinstance(error, ParkedError) or sent.counted(record)):
+        if not (isinstance(error, ParkedError) or sent.counted(record)):
             if not context.brake.admits():
                 raise HoldError("too much became a dead letter", wait_s=BRAKED_S, code="brake")
             # as often as Kafka refuses the dead letter, it is the same one

@@ -80,8 +80,7 @@ class SentDeadLetters:
     def __init__(self, reach: int = 0) -> None:
         self._reach = reach
         self._until: dict[TopicPartition, int] = {}
-        self._sent: BoundedDict[bytes, None] = BoundedDict()
-        self._counted: BoundedDict[bytes, None] = BoundedDict()
+        self._sent: BoundedDict[bytes, bool] = BoundedDict()  # False: only counted by the brake
 
     def begin(self, partition: TopicPartition, committed: int) -> None:
         """Note that a partition is read from its commit on, perhaps after another owner."""
@@ -89,19 +88,19 @@ class SentDeadLetters:
 
     def note(self, record: Record) -> None:
         """Note that a dead letter of `record` was handed over; whether it arrived may stay unknown."""
-        self._sent.put(record_digest(record), None)
+        self._sent.put(record_digest(record), True)
 
     def sent(self, record: Record) -> bool:
         """Say whether this process sent a dead letter of `record` before, as far as it remembers."""
-        return record_digest(record) in self._sent
+        return self._sent.get(record_digest(record)) is True
 
     def note_counted(self, record: Record) -> None:
         """Note that the brake has counted a dead letter of `record`, which may not be handed over yet."""
-        self._counted.put(record_digest(record), None)
+        self._sent.put(record_digest(record), False)
 
     def counted(self, record: Record) -> bool:
-        """Say whether the brake has counted a dead letter of `record`, as far as this process remembers."""
-        return record_digest(record) in self._counted
+        """Say whether the brake has counted a dead letter of `record`, or one was sent, as far as this process remembers."""
+        return record_digest(record) in self._sent
 
     def covers(self, record: Record) -> bool:
         """Say whether the dead letters must be searched before one is written of `record`."""

@@ -6,8 +6,9 @@ from functools import cached_property
 from keycloak_bridge.delivery.group_position import is_of_another_topic
 from keycloak_bridge.delivery.group_stamp import GroupStamp
 from keycloak_bridge.diagnostics.exposure import beyond_this_machine
-from keycloak_bridge.diagnostics.probes import Probe, ProbeResult, counted, gray, green, red, yellow
+from keycloak_bridge.diagnostics.probes import Probe, ProbeResult, gray, green, red, yellow
 from keycloak_bridge.domain.errors import BrokerAccessError, ConfigError
+from keycloak_bridge.domain.numbers import counted
 from keycloak_bridge.domain.times import format_duration
 from keycloak_bridge.kafka.topics import KafkaAdmin, TopicFacts, TopicSpec
 from keycloak_bridge.settings.model import KafkaSettings

@@ -15,8 +15,9 @@ from keycloak_bridge.diagnostics.keycloak_survey import (
     FederationProvider,
     KeycloakSurvey,
 )
-from keycloak_bridge.diagnostics.probes import Probe, ProbeResult, counted, gray, green, red, yellow
+from keycloak_bridge.diagnostics.probes import Probe, ProbeResult, gray, green, red, yellow
 from keycloak_bridge.domain.errors import KeycloakConflictError
+from keycloak_bridge.domain.numbers import counted
 from keycloak_bridge.domain.users import EXACT_ID_ATTRIBUTE
 from keycloak_bridge.keycloak.calls import ALTERNATIVES, EVENTS_ROLE, IMPORT_ROLE, USERS_ROLE
 from keycloak_bridge.keycloak.lookup_times import SLOW_S, TOO_SLOW_S

@@ -1,4 +1,4 @@
-"""Numbers of JSON as text: one number is one text, however an event writes it."""
+"""Numbers as text: one of JSON is one text, however an event writes it; and how many there are of something."""
 
 import json
 
@@ -17,3 +17,8 @@ def whole_number(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def counted(number: int, what: str) -> str:
+    """Return number and noun in the right form: `1 mail`, `2 mails`."""
+    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -138,6 +138,14 @@ def format_time(time: datetime) -> str:
     return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def epoch_time(seconds: float) -> datetime | None:
+    """Return the time so many seconds after 1970 began, None for one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def parse_time(text: str) -> datetime | None:
     """Return the aware datetime in `text`, or None when it holds none."""
     try:

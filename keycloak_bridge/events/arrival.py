@@ -6,10 +6,10 @@ clocks of producer and brokers differ, is taken for that of the record.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from keycloak_bridge.domain.errors import TimeAheadError, Violation
-from keycloak_bridge.domain.times import format_duration
+from keycloak_bridge.domain.times import epoch_time, format_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,4 @@ def record_time(timestamp_ms: int | None) -> datetime | None:
     """Return the time of a record, None where it has none: some producers write 0 or -1 then."""
     if timestamp_ms is None or timestamp_ms <= 0:
         return None
-    try:
-        return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
+    return epoch_time(timestamp_ms / 1000)

@@ -139,9 +139,8 @@ class KafkaDeadLetterArchive:
             # the second time all of it: producers could name older and older times, and have it read each time
             begin_ms = since_ms if self._since_ms is None else 0
             reader.begin_at(begin_ms)
-            self._since_ms = (
-                begin_ms  # only now: where Kafka does not answer, nothing was read from there on
-            )
+            # only now: where Kafka does not answer, nothing was read from there on
+            self._since_ms = begin_ms
         for record in reader.read():
             self._note(record)
 

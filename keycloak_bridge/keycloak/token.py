@@ -5,13 +5,14 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import requests
 
 from keycloak_bridge.domain.errors import KeycloakError, KeycloakUnavailableError
 from keycloak_bridge.domain.ports import Clock
+from keycloak_bridge.domain.times import epoch_time
 from keycloak_bridge.keycloak.calls import Call
 from keycloak_bridge.keycloak.client_auth import ClientAuth
 from keycloak_bridge.keycloak.errors import keycloak_error
@@ -152,10 +153,7 @@ def token_facts(token: str) -> TokenFacts:
 
 
 def _time(seconds: object) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, int) else None
-    except (ValueError, OverflowError, OSError):
-        return None
+    return epoch_time(seconds) if isinstance(seconds, int) else None
 
 
 def granted_roles(token: str) -> frozenset[str] | None:

@@ -11,7 +11,7 @@ contain colons themselves.
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 
 from keycloak_bridge.domain.events import (
@@ -23,6 +23,7 @@ from keycloak_bridge.domain.events import (
 )
 from keycloak_bridge.domain.operations import Change, UpdateUser
 from keycloak_bridge.domain.representation import after_changes, with_changes
+from keycloak_bridge.domain.times import epoch_time
 from keycloak_bridge.domain.users import UserRepresentation, single_value
 from keycloak_bridge.planning.order import Verdict, applied_to, format_applied
 
@@ -69,14 +70,7 @@ class InvitationMark:
         """When the last of the user's links expires; None where that is not known, or where all of them are invalid."""
         if self.until_s is None or self.follows_new_address:
             return None
-        try:
-            return datetime.fromtimestamp(self.until_s, UTC)
-        except (
-            ValueError,
-            OverflowError,
-            OSError,
-        ):  # a time of no calendar, which another hand wrote
-            return None
+        return epoch_time(self.until_s)  # of no calendar where another hand wrote it
 
     @property
     def is_settled(self) -> bool:

@@ -60,9 +60,8 @@ class BulkWriter:
         try:
             created = self._batches.submit(batched.body, batched.may_write)
         except BaseException:
-            self._known_users.end(
-                batched.announced
-            )  # else no event of the user would ever be written
+            # else no event of the user would ever be written
+            self._known_users.end(batched.announced)
             raise
         return then(created, partial(self._finish, batched))
 

@@ -6,6 +6,7 @@ CHANGELOG; texts change with the documentation.
 
 import ast
 import json
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
@@ -30,10 +31,14 @@ from keycloak_bridge.settings.model import Settings
 from keycloak_bridge.settings.schema import settings_by_name, settings_schema
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "keycloak_bridge"
+sys.path.insert(0, str(ROOT / "tests" / "support"))  # as pytest finds it
+
+from source_calls import source_calls  # noqa: E402
+
 NAMES = Path(__file__).with_name("names.json")
 TEXTS = Path(__file__).with_name("texts.json")
 
+_NOT_OF_USERS = ("testing/", "sandbox/")
 _TIME = datetime(2026, 11, 2, 1, 1, 7, tzinfo=UTC)
 _RECORD = Record("user-events", 3, 42, 1_793_581_267_000, b"u-1", b"{}", (("ce_id", b"e-1"),))
 
@@ -188,7 +193,7 @@ def _error(kind: type[BridgeError]) -> dict[str, Any]:
 def _codes() -> set[str]:
     """Return each code that the source names when it raises an error."""
     found = set()
-    for call in _calls():
+    for _, call in source_calls(*_NOT_OF_USERS):
         for keyword in call.keywords:
             if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
                 found.add(str(keyword.value.value))
@@ -198,19 +203,11 @@ def _codes() -> set[str]:
 def _log_actions() -> set[str]:
     """Return each action that the source logs by its name; the outcomes are logged besides."""
     found = {one.value for one in Outcome}
-    for call in _calls():
+    for _, call in source_calls(*_NOT_OF_USERS):
         name = call.func.id if isinstance(call.func, ast.Name) else ""
         if name == "log_event" and isinstance(call.args[1], ast.Constant):
             found.add(str(call.args[1].value))
     return found
-
-
-def _calls() -> Iterator[ast.Call]:
-    for file in PACKAGE.rglob("*.py"):
-        if file.parent.name in ("testing", "sandbox"):
-            continue
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        yield from (node for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
 def _without(value: Any, *names: str) -> Any:

@@ -5,17 +5,16 @@ import importlib
 import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path
 
-import keycloak_bridge
+from source_calls import source_calls
+
 from keycloak_bridge.domain import errors
 from keycloak_bridge.domain.errors import BridgeError, Disposition
 from keycloak_bridge.kafka.client import _LOGIN
 from keycloak_bridge.keycloak.errors import _ROWS
 from keycloak_bridge.registry.client import _UNAVAILABLE
 
-_PACKAGE = Path(keycloak_bridge.__file__).parent
-_COMMANDS_ONLY = "backfill"
+_COMMANDS_ONLY = "backfill/"
 """What only commands do is in no `/ready`."""
 
 _RETRIED = {
@@ -52,13 +51,10 @@ def retried_codes() -> frozenset[str]:
 
 def _named() -> Iterator[tuple[str, ast.expr]]:
     """Yield each `code=` of an error that is retried, with its module; `kind` stands for one of several classes."""
-    for file in sorted(_PACKAGE.rglob("*.py")):
-        module = ".".join(file.relative_to(_PACKAGE).with_suffix("").parts)
-        if module.startswith((_COMMANDS_ONLY, "testing", "sandbox")):
-            continue
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {*_RETRIED, "kind"}:
-                yield from ((module, one.value) for one in node.keywords if one.arg == "code")
+    for place, call in source_calls(_COMMANDS_ONLY, "testing/", "sandbox/"):
+        if getattr(call.func, "id", "") in {*_RETRIED, "kind"}:
+            module = place.removesuffix(".py").replace("/", ".")
+            yield from ((module, one.value) for one in call.keywords if one.arg == "code")
 
 
 def _codes(module: str, expression: ast.expr) -> set[str]:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 from pytest_socket import enable_socket
+from source_calls import source_calls
 from tls_server import PAST, pem_of, serving
 
 import keycloak_bridge
@@ -289,28 +290,17 @@ def test_a_file_that_is_spoilt_while_it_runs_is_named(tmp_path: Path) -> None:
         assert (found.code, found.message) == (code, caught.value.message)
 
 
-def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """Yield the calls in a module by the last part of their name."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            yield name, node
-
-
 def test_every_client_of_kafka_gets_the_same_security() -> None:
     """Each is built by `connect` from `[kafka]`: nothing in the package but the sandbox calls kafka-python's classes itself."""
     kinds = ("KafkaConsumer", "KafkaProducer", "KafkaAdminClient")
     built: dict[str, list[str]] = {}
-    for path in PACKAGE.rglob("*.py"):
-        place = path.relative_to(PACKAGE).as_posix()
-        if place.startswith("sandbox/"):
-            continue
-        for name, call in calls(ast.parse(path.read_text(encoding="utf-8"))):
-            assert name not in kinds, f"{place}:{call.lineno} builds a {name} without `connect`"
-            if name == "connect" and isinstance(call.func, ast.Name) and call.args:
-                what, settings = map(ast.unparse, call.args[:2])
-                assert settings == "settings", f"{place}:{call.lineno}"
-                built.setdefault(what, []).append(place)
+    for place, call in source_calls("sandbox/"):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        assert name not in kinds, f"{place}:{call.lineno} builds a {name} without `connect`"
+        if name == "connect" and isinstance(call.func, ast.Name) and call.args:
+            what, settings = map(ast.unparse, call.args[:2])
+            assert settings == "settings", f"{place}:{call.lineno}"
+            built.setdefault(what, []).append(place)
 
     assert {kind: sorted(places) for kind, places in built.items()} == {
         "KafkaAdminClient": ["kafka/topics.py"],

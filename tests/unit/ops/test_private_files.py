@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from source_calls import source_calls
 
 from keycloak_bridge.domain.errors import ConfigError
 from keycloak_bridge.ops.private_files import (
@@ -174,19 +175,14 @@ WRITING = frozenset({"write_text", "write_bytes", "touch", "truncate"})
 def test_no_other_module_writes_files() -> None:
     """Commands write by these functions alone; the sandbox has a folder of its own that only its user can enter."""
     found = set()
-    for path in PACKAGE.rglob("*.py"):
-        name = path.relative_to(PACKAGE).as_posix()
-        if name.startswith(("sandbox/", "testing/")) or name == "ops/private_files.py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-                words = [one.value for one in node.args if isinstance(one, ast.Constant)]
-                opens = called in ("open", "fdopen") or (
-                    isinstance(node.func, ast.Name) and node.func.id == "open"
-                )
-                writes = any(isinstance(one, str) and set(one) & set("wax+") for one in words)
-                if called in WRITING or (opens and writes):
-                    found.add((name, node.lineno))
+    for place, call in source_calls("sandbox/", "testing/", "ops/private_files.py"):
+        called = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+        words = [one.value for one in call.args if isinstance(one, ast.Constant)]
+        opens = called in ("open", "fdopen") or (
+            isinstance(call.func, ast.Name) and call.func.id == "open"
+        )
+        writes = any(isinstance(one, str) and set(one) & set("wax+") for one in words)
+        if called in WRITING or (opens and writes):
+            found.add((place, call.lineno))
 
     assert set() == found

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any, Self
@@ -255,6 +256,24 @@ def test_children_inherit_nothing_that_configures_them() -> None:
     assert child_environment(given) == {"PATH": "/bin", "LANG": "C.UTF-8"}
 
 
+class FakeListener:
+    """A socket for ports of which every one is taken, or none."""
+
+    def __init__(self, *, taken: bool) -> None:
+        self._taken = taken
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def setsockopt(self, *_: Any) -> None: ...
+
+    def bind(self, address: tuple[str, int]) -> None:
+        if self._taken:
+            raise OSError(98, f"Address already in use: {address}")
+
+
 @pytest.mark.parametrize(
     ("wanted", "sentence"),
     [
@@ -266,19 +285,7 @@ def test_taken_port_says_for_what_it_was_wanted(
     monkeypatch: pytest.MonkeyPatch, wanted: int, sentence: str
 ) -> None:
     """The error names port, purpose and remedy."""
-
-    class PendingWrite:
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def setsockopt(self, *_: Any) -> None: ...
-
-        def bind(self, address: tuple[str, int]) -> None:
-            raise OSError(98, "Address already in use")
-
-    monkeypatch.setattr(socket, "socket", PendingWrite)
+    monkeypatch.setattr(socket, "socket", partial(FakeListener, taken=True))
 
     with pytest.raises(SandboxError, match=sentence):
         loopback_port(wanted, "Keycloak")
@@ -286,20 +293,9 @@ def test_taken_port_says_for_what_it_was_wanted(
 
 def test_no_port_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two services that are about to start must not get the same one."""
-
-    class FreePort:
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def setsockopt(self, *_: Any) -> None: ...
-
-        def bind(self, address: tuple[str, int]) -> None: ...
-
     samples = iter([[20_001, 20_002], [20_001, 20_003], [20_003, 20_004]])
     monkeypatch.setattr("random.sample", lambda *_: next(samples))
     monkeypatch.setattr(processes, "_given_ports", deque())
-    monkeypatch.setattr(socket, "socket", FreePort)
+    monkeypatch.setattr(socket, "socket", partial(FakeListener, taken=False))
 
     assert [20_001, 20_003, 20_004] == [loopback_port(0, "a test") for _ in range(3)]
